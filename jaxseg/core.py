@@ -1,0 +1,112 @@
+"""The types that everything speaks: Batch, State, Output, Method, and the error a user can mend.
+
+Fixed letters in shapes, here and everywhere: B batch, V views, H W pixels, h w cells, Ch channels,
+D features, K clusters, C classes, S segments, N tokens.
+"""
+
+import abc
+import dataclasses
+from collections.abc import Iterable
+from typing import Any, ClassVar, Protocol
+
+import jax
+from flax import struct
+
+Array = jax.Array
+PyTree = Any
+
+
+class UserError(Exception):
+    """Something that a user can cause and mend.
+
+    The message names the file or the field, the value found, what was expected and what to do next.
+    `main` prints it without a traceback.
+    """
+
+
+@struct.dataclass
+class Batch:
+    """One global batch; the leading axis of every field is sharded over the mesh axis "data".
+
+    A test batch may end in rows that only fill it up: their `index` is -1 and their labels are -1.
+    """
+
+    index: Array  # i32[B] position in the split, stable across epochs
+    seed: Array  # u32[B] from (seed, epoch, index): a refit and the loss draw the same views
+    image: Array | None = None  # u8[B V H W Ch]; 3 channels, or 4 with infrared
+    size: Array | None = None  # i32[B V 2] valid height and width of each view; the rest is padding
+    tokens: Array | None = None  # f16[B V N D] cached frozen features, in the place of pixels
+    regions: Array | None = None  # i32[B V H W] coherent regions, ids local to an image
+    box: Array | None = None  # f32[B V 5] y0 x0 y1 x1 in [0, 1], then flip: the view in the image
+    # i32[B Hl Wl] by name ("class", "part", "instance"); -1 = ignored; empty in training unless the
+    # method declares that it reads labels.
+    label: dict[str, Array] = struct.field(default_factory=dict)
+
+
+@struct.dataclass
+class State:
+    """All that a method learns or carries."""
+
+    step: Array  # i32[] steps done, the skipped ones included
+    params: PyTree  # moved by the optimiser; top-level keys name the optimiser's groups
+    extra: PyTree  # moved by loss and refit: BN statistics, EMA, centroids, snapshots
+    frozen: PyTree  # moved by nothing; rebuilt from its file, never checkpointed
+    opt_state: PyTree = ()
+
+
+@struct.dataclass
+class Output:
+    """What a method says of a batch of images in evaluation mode."""
+
+    features: Array  # f32[B h w D]
+    logits: Array | None = None  # f32[B h w K]; None = the method has no classifier of its own
+    levels: tuple[Array, ...] = ()  # i32[B h' w'] per-image groupings, fine to coarse
+    aux: dict[str, Array] = struct.field(default_factory=dict)  # what pictures want
+
+
+class Stream(Protocol):
+    """Re-iterable batches: the same images with the same draws, any number of passes."""
+
+    def __call__(
+        self, batch_size: int | None = None, limit: int | None = None
+    ) -> Iterable[Batch]: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Method(abc.ABC):
+    """A way to learn a segmentation. Fields are hyper-parameters; functions are pure.
+
+    A method knows nothing of the loop, the data set or the scores.
+    """
+
+    resets: ClassVar[tuple[str, ...]] = ()  # optimiser groups that a refit restarts
+    reads_labels: ClassVar[bool] = False  # only methods that declare it get `Batch.label`
+
+    @abc.abstractmethod
+    def init(self, key: Array, spec: Batch) -> State:
+        """Returns the initial state; of `spec` (arrays or `jax.ShapeDtypeStruct`) only shapes count."""
+
+    @abc.abstractmethod
+    def loss(
+        self, state: State, batch: Batch, key: Array
+    ) -> tuple[Array, tuple[PyTree, dict[str, Array]]]:
+        """Returns (loss f32[], (new extra, metrics of f32[])); differentiated in `state.params`."""
+
+    @abc.abstractmethod
+    def predict(self, state: State, image: Array) -> Output:
+        """Returns evaluation-mode outputs for images u8[B H W Ch] (or tokens f16[B N D])."""
+
+    def refit(self, state: State, stream: Stream, key: Array) -> State:
+        """Runs on the host before each step with step % refit_every == 0; default: no change."""
+        del stream, key
+        return state
+
+    def finish(self, state: State, stream: Stream, key: Array) -> State:
+        """Runs on the host once, after the last step; default: no change."""
+        del stream, key
+        return state
+
+    def active_groups(self, step: Array) -> dict[str, Array] | None:
+        """Returns bool[] by optimiser group: does this step move it? None moves all of them."""
+        del step
+        return None

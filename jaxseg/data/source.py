@@ -1,0 +1,27 @@
+"""Sources: random access to the examples of one split. Sources wrap sources."""
+
+import dataclasses
+from typing import Protocol
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """One image and what is known of it."""
+
+    image: np.ndarray  # u8[H W Ch]
+    label: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)  # i32[H W]; -1 = ignored
+    regions: np.ndarray | None = None  # i32[H W] coherent regions
+    name: str = ""  # file name or the like, for messages and pictures
+
+
+class Source(Protocol):
+    """Random access to one split; `source[i]` is a pure function of i and may run in any thread."""
+
+    # Names of the classes by label kind, in the order of the label values; empty without labels.
+    classes: dict[str, tuple[str, ...]]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Example: ...
