@@ -24,8 +24,7 @@ class UserError(Exception):
     """
 
 
-@struct.dataclass
-class Batch:
+class Batch(struct.PyTreeNode):
     """One global batch; the leading axis of every field is sharded over the mesh axis "data".
 
     A test batch may end in rows that only fill it up: their `index` is -1 and their labels are -1.
@@ -37,14 +36,22 @@ class Batch:
     size: Array | None = None  # i32[B V 2] valid height and width of each view; the rest is padding
     tokens: Array | None = None  # f16[B V N D] cached frozen features, in the place of pixels
     regions: Array | None = None  # i32[B V H W] coherent regions, ids local to an image
-    box: Array | None = None  # f32[B V 5] y0 x0 y1 x1 in [0, 1], then flip: the view in the image
+    # f32[B V 5] y0 x0 y1 x1 of the view in the image, whose sides are 1, then flip; a view that was
+    # padded reaches beyond it.
+    box: Array | None = None
     # i32[B Hl Wl] by name ("class", "part", "instance"); -1 = ignored; empty in training unless the
     # method declares that it reads labels.
     label: dict[str, Array] = struct.field(default_factory=dict)
 
+    @property
+    def first_view(self) -> Array:
+        """The first view of each image, u8[B H W Ch]; raises ValueError for a batch without any."""
+        if self.image is None:
+            raise ValueError("this batch holds no images; the method needs some")
+        return self.image[:, 0]
 
-@struct.dataclass
-class State:
+
+class State(struct.PyTreeNode):
     """All that a method learns or carries."""
 
     step: Array  # i32[] steps done, the skipped ones included
@@ -54,8 +61,7 @@ class State:
     opt_state: PyTree = ()
 
 
-@struct.dataclass
-class Output:
+class Output(struct.PyTreeNode):
     """What a method says of a batch of images in evaluation mode."""
 
     features: Array  # f32[B h w D]
@@ -81,10 +87,16 @@ class Method(abc.ABC):
 
     resets: ClassVar[tuple[str, ...]] = ()  # optimiser groups that a refit restarts
     reads_labels: ClassVar[bool] = False  # only methods that declare it get `Batch.label`
+    choices: ClassVar[dict[str, tuple[str, ...]]] = {}  # the values that a field may take
+
+    def __post_init__(self):
+        for field, allowed in self.choices.items():
+            if (value := getattr(self, field)) not in allowed:
+                raise UserError(f"method.{field} is {value!r}; it is one of {', '.join(allowed)}.")
 
     @abc.abstractmethod
     def init(self, key: Array, spec: Batch) -> State:
-        """Returns the initial state; of `spec` (arrays or `jax.ShapeDtypeStruct`) only shapes count."""
+        """Returns the initial state for batches like `spec`; its leaves may be abstract."""
 
     @abc.abstractmethod
     def loss(

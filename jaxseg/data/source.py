@@ -19,8 +19,10 @@ class Example:
 class Source(Protocol):
     """Random access to one split; `source[i]` is a pure function of i and may run in any thread."""
 
-    # Names of the classes by label kind, in the order of the label values; empty without labels.
-    classes: dict[str, tuple[str, ...]]
+    @property
+    def classes(self) -> dict[str, tuple[str, ...]]:
+        """Names of the classes by label kind, in the order of label values; {} without labels."""
+        ...
 
     def __len__(self) -> int: ...
 

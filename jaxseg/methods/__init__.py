@@ -1,0 +1,7 @@
+"""The methods by name. A method never imports another."""
+
+from jaxseg.core import Method
+from jaxseg.methods.colour import Colour
+from jaxseg.methods.infoseg import InfoSeg
+
+METHODS: dict[str, type[Method]] = {"colour": Colour, "infoseg": InfoSeg}

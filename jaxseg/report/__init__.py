@@ -1,0 +1,53 @@
+"""The report of a run: pictures below WORKDIR/report, drawn from what the run has written.
+
+A section takes the work directory's results and metrics and gives figures by file name; later ones
+are added to SECTIONS.
+"""
+
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+
+from matplotlib.figure import Figure
+
+from jaxseg.evaluate import Result, load_results
+from jaxseg.report import figures
+from jaxseg.report.figures import strips
+from jaxseg.writer import read_metrics
+
+__all__ = ["SECTIONS", "strips", "write"]
+
+Section = Callable[[Sequence[Result], Sequence[dict]], Mapping[str, Figure]]
+
+
+def _curves(results: Sequence[Result], metrics: Sequence[dict]) -> Mapping[str, Figure]:
+    del results
+    return {"curves": figures.curves(metrics)} if metrics else {}
+
+
+def _confusion(results: Sequence[Result], metrics: Sequence[dict]) -> Mapping[str, Figure]:
+    del metrics
+    return {
+        f"confusion_{r.name}": figures.confusion_matrix(r) for r in results if r.counts is not None
+    }
+
+
+def _samples(results: Sequence[Result], metrics: Sequence[dict]) -> Mapping[str, Figure]:
+    del metrics
+    return {"samples": figures.sample_grid(results)} if results else {}
+
+
+SECTIONS: tuple[Section, ...] = (_samples, _curves, _confusion)
+
+
+def write(workdir: pathlib.Path) -> list[pathlib.Path]:
+    """Draws every section of the run in `workdir`; returns the PNG files in order."""
+    results = load_results(workdir / "evaluation")
+    metrics = read_metrics(workdir / "metrics.jsonl")
+    directory = workdir / "report"
+    directory.mkdir(exist_ok=True)
+    paths = []
+    for section in SECTIONS:
+        for name, figure in section(results, metrics).items():
+            paths.append(directory / f"{name}.png")
+            figure.savefig(paths[-1], dpi=110)
+    return paths

@@ -1,0 +1,23 @@
+"""InfoSeg, small, on the embedded scenes: the demo.
+
+python -m jaxseg.main --config=configs/infoseg_scenes.py
+"""
+
+from ml_collections import config_dict
+
+from configs import infoseg_base
+
+
+def get_config():
+    config = infoseg_base.shrink(infoseg_base.infoseg(clusters=8), width=8, features=128)
+    config.data.name = "scenes"
+    config.data.size = 96
+    config.data.seed = 0
+    config.data.count = config_dict.placeholder(int)  # images of a split; None = 2000 and 300
+    config.data.crop = 96
+    config.data.test_crop = 96
+    config.data.batch_size = 32
+    config.train.steps = 600
+    config.train.epochs = 0
+    config.optim.learning_rate = 1e-3
+    return config

@@ -1,0 +1,72 @@
+"""Train and evaluate: python -m jaxseg.main --config=configs/infoseg_scenes.py
+
+Flags: --config (with overrides such as --config.optim.learning_rate=3e-4), --workdir (default
+runs/CONFIG) and --mode (train, or evaluate what a work directory holds). Starting again with the
+same command goes on where the run stopped.
+"""
+
+import pathlib
+import signal
+import sys
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from jaxseg import evaluate
+from jaxseg.core import UserError
+from jaxseg.run import Run
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Where the run lives; default: runs/CONFIG.")
+MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "Train, or evaluate a run.")
+
+
+class StopSignal:
+    """Turns the first SIGTERM or Ctrl-C into "save, then stop"; a second Ctrl-C interrupts."""
+
+    def __init__(self):
+        self.received: int | None = None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._receive)
+
+    def _receive(self, number, frame):
+        del frame
+        if self.received == signal.SIGINT == number:
+            raise KeyboardInterrupt
+        self.received = number
+
+    def __call__(self) -> bool:
+        return self.received is not None
+
+
+def main(argv: list[str]) -> None:
+    """Runs the config of --config; raises UserError for what a user can mend."""
+    if len(argv) > 1:
+        raise UserError(f"Unexpected argument {argv[1]!r}; flags have the form --name=value.")
+    if CONFIG.value is None:
+        raise UserError("Give a config: --config=configs/infoseg_scenes.py")
+    if not flags.FLAGS["verbosity"].present:
+        # jax tells of every backend that it does not find, Orbax of every file that it writes.
+        logging.set_verbosity(logging.WARNING)
+    name = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"]))
+    workdir = pathlib.Path(WORKDIR.value or pathlib.Path("runs") / name.stem)
+    stop = StopSignal()
+    run = Run(CONFIG.value, workdir, MODE.value)
+    print(run.describe())
+    if MODE.value == "train" and not run.fit(stop):
+        logging.warning("Stopped by a signal and saved; the same command goes on from there.")
+        sys.exit(128 + (stop.received or 0))
+    print(evaluate.score_table(run.evaluate()))
+    print(f"Pictures: {workdir / 'report'}")
+
+
+def run_main() -> None:
+    """Runs `main`; what a user can mend ends in one message and exit status 2."""
+    try:
+        app.run(main)
+    except UserError as error:
+        sys.exit(f"jaxseg: {error}")
+
+
+if __name__ == "__main__":
+    run_main()

@@ -1,0 +1,143 @@
+"""Pictures of a run, each a function from what the run has written to a matplotlib figure."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.colors import hsv_to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from jaxseg.evaluate import Result
+
+IGNORED = np.array([0, 0, 0], np.uint8)  # of pixels without a label
+
+
+def palette(count: int) -> np.ndarray:
+    """Returns `count` distinct colours u8[count 3]; the first ones do not depend on `count`."""
+    index = np.arange(count)
+    # Hues a golden angle apart; brightness and saturation change as hues come near each other.
+    hue = (index * 0.618034 + 0.58) % 1.0
+    saturation = np.take([0.75, 0.45, 0.95], index % 3)
+    value = np.take([0.95, 0.7, 0.5], (index // 2) % 3)
+    return (hsv_to_rgb(np.stack([hue, saturation, value], -1)) * 255).astype(np.uint8)
+
+
+def cluster_classes(result: Result) -> np.ndarray:
+    """Returns i64[K], the colour of each cluster: its class, or for the rest numbers after those.
+
+    Without labels each cluster has its own.
+    """
+    if result.match is None:
+        return np.arange(len(result.usage))
+    colours = result.match.copy()
+    rest = np.flatnonzero(colours < 0)
+    colours[rest] = len(result.classes) + np.arange(len(rest))
+    return colours
+
+
+def paint(labels: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """Returns u8[H W 3] of labels i32[H W]; negative ones are black."""
+    table = np.concatenate([colours, IGNORED[None]])
+    return table[np.where(labels < 0, len(colours), labels)]
+
+
+def rows_of(result: Result) -> list[tuple[np.ndarray, ...]]:
+    """Returns (image, label, prediction) in matched colours, without label where there is none."""
+    chosen = cluster_classes(result)
+    colours = palette(int(max(chosen.max(initial=0) + 1, len(result.classes))))
+    samples, rows = result.samples, []
+    for i, (image, prediction) in enumerate(zip(samples.images, samples.predictions, strict=True)):
+        label = [paint(samples.labels[i], colours)] if samples.labels else []
+        rows.append((image[..., :3], *label, paint(prediction, colours[chosen])))
+    return rows
+
+
+def strips(result: Result) -> np.ndarray:
+    """Returns the sample rows as one picture u8[H W 3], for TensorBoard."""
+    rows = [np.concatenate(row, axis=1) for row in rows_of(result)]
+    width = max(row.shape[1] for row in rows)
+    return np.concatenate([np.pad(r, ((0, 2), (0, width - r.shape[1]), (0, 0))) for r in rows])
+
+
+def sample_grid(results: Sequence[Result]) -> Figure:
+    """Test images in rows: image, label, and each evaluator's prediction in matched colours."""
+    tables = [rows_of(result) for result in results]
+    labelled = results[0].samples.labels is not None
+    titles = ["image", *(["label"] if labelled else []), *[r.name for r in results]]
+    rows = [(*t[0][:-1], *[other[-1] for other in t]) for t in zip(*tables, strict=True)]
+    height, width = rows[0][0].shape[:2]
+    figure = Figure(
+        figsize=(2.1 * len(titles), 2.1 * len(rows) * height / width + 1.2), layout="constrained"
+    )
+    axes = figure.subplots(len(rows), len(titles), squeeze=False)
+    for row, pictures in zip(axes, rows, strict=True):
+        for axis, picture in zip(row, pictures, strict=True):
+            axis.imshow(picture, interpolation="nearest")
+            axis.set_axis_off()
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, fontsize=10)
+    if labelled:
+        colours = palette(len(results[0].classes)) / 255
+        handles = [
+            Patch(color=tuple(c), label=n) for c, n in zip(colours, results[0].classes, strict=True)
+        ]
+        handles.append(Patch(color=tuple(IGNORED / 255), label="not labelled"))
+        figure.legend(
+            handles=handles, loc="outside lower center", ncols=min(len(handles), 6), fontsize=8
+        )
+    return figure
+
+
+def confusion_matrix(result: Result) -> Figure:
+    """Shares of each class's pixels by cluster, clusters in the order of their classes."""
+    assert result.counts is not None
+    assert result.match is not None
+    order = np.argsort(np.where(result.match < 0, len(result.classes), result.match), kind="stable")
+    counts = result.counts[order].astype(np.float64)
+    shares = counts / np.maximum(counts.sum(axis=0, keepdims=True), 1)
+    size = 2 + 0.5 * max(shares.shape)
+    figure = Figure(figsize=(size + 1, size), layout="constrained")
+    axis = figure.subplots()
+    picture = axis.imshow(shares.T, vmin=0, vmax=1, cmap="Blues")
+    figure.colorbar(picture, ax=axis, label="share of the class's pixels")
+    names = [
+        f"{k} = {result.classes[result.match[k]]}" if result.match[k] >= 0 else f"{k} (left over)"
+        for k in order
+    ]
+    axis.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=8)
+    axis.set_yticks(range(len(result.classes)), result.classes, fontsize=8)
+    axis.set_xlabel("cluster = matched class")
+    axis.set_ylabel("label")
+    scores = result.scalars
+    axis.set_title(
+        f"{result.name}: Acc {100 * scores['accuracy']:.1f} %, mIoU {100 * scores['miou']:.1f} %",
+        fontsize=10,
+    )
+    if shares.size <= 200:
+        for c, k in np.ndindex(shares.T.shape):
+            dark = "white" if shares[k, c] > 0.6 else "black"
+            axis.text(k, c, f"{shares[k, c]:.2f}", ha="center", va="center", fontsize=7, color=dark)
+    return figure
+
+
+def curves(rows: Sequence[dict]) -> Figure:
+    """The loss and its terms by step, and how many clusters are in use."""
+    names = [
+        n
+        for n in dict.fromkeys(k for row in rows for k in row)
+        if n.startswith(("train/", "monitor/effective"))
+        and n not in ("train/images_per_second", "train/skipped_steps")
+    ]
+    columns = 3
+    lines = -(-len(names) // columns)
+    figure = Figure(figsize=(4 * columns, 2.6 * lines), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False).flat
+    for axis, name in zip(axes, names, strict=False):
+        points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
+        axis.plot(*zip(*points, strict=True), linewidth=1.2)
+        axis.set_title(name.split("/", 1)[1].replace("_", " "), fontsize=10)
+        axis.set_xlabel("step", fontsize=8)
+        axis.grid(alpha=0.3)
+    for axis in list(axes)[len(names) :]:
+        axis.set_axis_off()
+    return figure

@@ -1,0 +1,160 @@
+"""A run: one config in one work directory, put together from its sections.
+
+A work directory holds config.json, checkpoints/ (to go on from), best/ (with
+train.select='lowest_loss'), final/ (the state that is evaluated), metrics.jsonl, tensorboard/,
+evaluation/ (scores and samples by evaluator) and report/ (pictures).
+"""
+
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from clu import parameter_overview
+from ml_collections import ConfigDict
+
+from jaxseg import build, evaluate, report
+from jaxseg.checkpoint import Checkpoints
+from jaxseg.core import State
+from jaxseg.train import Hook, Loop, conclude, make_mesh, place
+from jaxseg.writer import Writer
+
+
+class Run:
+    """What `main` does, without flags and signals.
+
+    Args:
+        config: sections method, data, optim, train, evals.
+        workdir: created where it is not there; a run found in it is continued.
+        mode: "train", or "evaluate" for a work directory that is only read.
+
+    Raises:
+        UserError: anything in the config, the data or the work directory that a user can mend.
+    """
+
+    def __init__(self, config: ConfigDict, workdir: pathlib.Path, mode: str = "train"):
+        sections = build.read_config(config)
+        self.train = build.call("train", build.TrainSection, sections["train"])
+        self.method = build.make_method(sections["method"])
+        self.mesh = make_mesh()
+        self.data = build.make_data(
+            sections["data"], self.train.seed, self.mesh, self.method.reads_labels
+        )
+        pipeline = self.data.pipeline
+        self.steps = self.train.steps or self.train.epochs * pipeline.steps_per_epoch
+        self.key = jax.random.key(self.train.seed)
+        self.untrained = self._init(self.method)
+        self.transforms = build.make_transforms(
+            sections["optim"], self.untrained.params, self.steps
+        )
+        self.evaluators = build.make_evaluators(sections["evals"], self.data, self.train.samples)
+        build.claim_workdir(workdir, sections, mode)
+        self.workdir = workdir
+        self.final = Checkpoints(workdir / "final", keep=1)
+        self._predict = jax.jit(self.method.predict)
+
+    def _init(self, method: Any) -> State:
+        state = method.init(jax.random.fold_in(self.key, 3), build.batch_spec(self.data.section))
+        return place(state, self.mesh)
+
+    def describe(self) -> str:
+        """Returns what will run, on what, where, in a few lines."""
+        train, test, pipeline = self.data.pipeline.source, self.data.test, self.data.pipeline
+        lines = [
+            parameter_overview.get_parameter_overview(self.untrained.params, include_stats=False),
+            f"{type(self.method).__name__} on {self.data.section.name}: {len(train)} training and "
+            f"{len(test)} test images, {self.steps} steps of {pipeline.batch_size} images, "
+            f"{self.mesh.size} {jax.devices()[0].platform} device(s), in {self.workdir}",
+        ]
+        for source in {id(s): s for s in (train, test)}.values():
+            if skipped := getattr(source, "skipped", ()):
+                lines.append(f"Left out as unreadable: {len(skipped)} files, first {skipped[0]}")
+        return "\n".join(lines)
+
+    def fit(self, stop: Callable[[], bool] = lambda: False) -> bool:
+        """Trains to the end and keeps the final state; false where `stop` ended it early."""
+        if self.final.latest() is not None:
+            return True
+        state = self.untrained
+        if self.train.init_from:
+            state, lines = build.init_from(state, self.train.init_from, self.train.init_groups)
+            print("\n".join(lines))
+        checkpoints = Checkpoints(self.workdir / "checkpoints", self.train.keep)
+        best = None
+        if self.train.select == "lowest_loss":
+            best = Checkpoints(self.workdir / "best", keep=1)
+        writer = Writer(self.workdir, resume=checkpoints.latest() or 0)
+        pipeline = self.data.pipeline
+        loop = Loop(
+            method=self.method, transforms=self.transforms, key=self.key, mesh=self.mesh,
+            batches=pipeline.batches, stream=pipeline.stream, steps=self.steps,
+            steps_per_epoch=pipeline.steps_per_epoch, batch_size=pipeline.batch_size,
+            checkpoints=checkpoints, best=best, writer=writer, refit_every=self.train.refit_every,
+            save_every=self.train.save_every, log_every=self.train.log_every,
+            max_nonfinite=self.train.max_nonfinite, hooks=self._hooks(writer), stop=stop,
+        )  # fmt: skip
+        # The first step is given the state's buffers; the untrained network is wanted again.
+        state = loop.run(jax.tree.map(jnp.copy, state))
+        writer.close()
+        done = int(state.step) == self.steps
+        if done:
+            conclude(loop, state, self.final)
+        return done
+
+    def _hooks(self, writer: Writer) -> tuple[Hook, ...]:
+        """The collapse monitor, and evaluations of the trained model on the way."""
+        watched = self.data.pipeline.eval_stream(limit=self.data.section.batch_size)
+        look = evaluate.collapse_monitor(watched)
+
+        def monitor(state: State) -> dict[str, float]:
+            return look(functools.partial(self._predict, state))
+
+        def score(state: State) -> dict[str, float]:
+            found: dict[str, float] = {}
+            for name, (section, evaluator) in self.evaluators.items():
+                if section.model == "trained":
+                    result = evaluator.run(functools.partial(self._predict, state), self._eval_key)
+                    found |= {f"{name}/{k}": v for k, v in result.scalars.items()}
+                    writer.images(int(state.step), {f"{name}/samples": report.strips(result)})
+            return found
+
+        return Hook(self.train.monitor_every, monitor), Hook(self.train.evaluate_every, score)
+
+    @property
+    def _eval_key(self) -> jax.Array:
+        return jax.random.fold_in(self.key, 4)
+
+    def evaluate(self) -> list[evaluate.Result]:
+        """Runs every evaluator on the final state; keeps the results and draws the report."""
+        trained, _ = self.final.restore(self.untrained)
+        results = []
+        for name, (section, evaluator) in self.evaluators.items():
+            if section.model in ("trained", "untrained"):
+                state = trained if section.model == "trained" else self.untrained
+                predict = functools.partial(self._predict, state)
+            else:
+                method = build.make_method({"name": section.model})
+                predict = functools.partial(jax.jit(method.predict), self._init(method))
+            result = evaluator.run(predict, self._eval_key)
+            evaluate.save_result(self.workdir / "evaluation", result, self._protocol(name))
+            results.append(result)
+        report.write(self.workdir)
+        return results
+
+    def _protocol(self, name: str) -> dict[str, Any]:
+        """What has to be known to compare the scores."""
+        section, evaluator = self.evaluators[name]
+        return {
+            "model": section.model,
+            "probe": repr(evaluator.probe),
+            "matching": "hungarian, over the test split",
+            "upsample": section.upsample,
+            "data": self.data.section.name,
+            "train_split": f"{self.data.section.train_split} ({len(self.data.pipeline.source)})",
+            "test_split": f"{self.data.section.test_split} ({len(self.data.test)})",
+            "seed": self.train.seed,
+            "steps": self.steps,
+            "checkpoint": self.train.select,
+        }

@@ -1,0 +1,40 @@
+"""What tests share: eight virtual devices, strict broadcasting, real data where there is some."""
+
+import os
+import pathlib
+
+# Before jax starts: tests of the mesh need several devices, and a CPU pretends to be any number.
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+)
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import pytest
+from absl import flags
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+# grain reads absl flags, which only absl.app parses.
+flags.FLAGS.mark_as_parsed()
+
+ROOT = pathlib.Path(__file__).parents[1]
+DATA = pathlib.Path(os.environ.get("JAXSEG_DATA", ROOT / "../shared/data")).resolve()
+
+
+@pytest.fixture
+def real_data():
+    """Returns a function from a data set's name to its folder; skips the test without it."""
+
+    def find(name: str) -> pathlib.Path:
+        if not (DATA / name).is_dir():
+            pytest.skip(f"no real data: {DATA / name} is missing (set JAXSEG_DATA)")
+        return DATA / name
+
+    return find
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Says how many tests were skipped for want of data."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    wanting = sum("no real data" in str(report.longrepr) for report in skipped)
+    terminalreporter.write_line(f"{wanting} tests skipped for want of real data in {DATA}")
