@@ -46,6 +46,7 @@ def infoseg(clusters: int) -> ConfigDict:
             "interpolation": "bilinear",
             "train_split": "train",
             "test_split": "val",
+            "cache": False,  # keep decoded examples in memory
             "threads": 2,
             "workers": 0,
             "prefetch": 4,
@@ -102,6 +103,7 @@ def cluster_probe(model: str, clusters: int, metric: str) -> ConfigDict:
     return evaluation(
         model,
         probe="cluster",
+        fit_limit=400,  # training images that k-means sees, spread over the split; 0 = all
         clusters=clusters,
         metric=metric,
         points=100_000,  # feature vectors clustered, from all images alike

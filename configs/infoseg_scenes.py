@@ -14,6 +14,7 @@ def get_config():
     config.data.size = 96
     config.data.seed = 0
     config.data.count = config_dict.placeholder(int)  # images of a split; None = 2000 and 300
+    config.data.cache = True
     config.data.crop = 96
     config.data.test_crop = 96
     config.data.batch_size = 32

@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 from jaxseg.checkpoint import Checkpoints
 from jaxseg.core import Array, Batch, Method, PyTree, State, UserError
 from jaxseg.data import SOURCES
+from jaxseg.data.cache import Cached
 from jaxseg.data.pipeline import Pipeline
 from jaxseg.data.source import Source
 from jaxseg.evaluate import Evaluator
@@ -36,7 +37,7 @@ SELECTIONS = ("last", "lowest_loss")
 
 # What may differ between the runs that share a work directory: it changes no trained number.
 MAY_CHANGE = (
-    "data.root", "data.threads", "data.workers", "data.prefetch", "train.log_every",
+    "data.root", "data.cache", "data.threads", "data.workers", "data.prefetch", "train.log_every",
     "train.save_every", "train.keep", "train.monitor_every", "train.evaluate_every", "evals",
 )  # fmt: skip
 
@@ -59,6 +60,7 @@ class DataSection:
     interpolation: str = "bilinear"  # of images, in training and evaluation: bilinear or nearest
     train_split: str = "train"
     test_split: str = "val"
+    cache: bool = False  # keep decoded examples in memory
     threads: int = 2  # reading threads
     workers: int = 0  # reading processes; 0 = threads alone
     prefetch: int = 4  # batches ready on the host
@@ -183,11 +185,14 @@ def make_data(values: Mapping[str, Any], seed: int, mesh: Mesh, labels: bool) ->
         rest["channels"] = section.channels
     elif section.channels != 3:
         raise UserError(f"data.channels is {section.channels}; {section.name!r} has 3.")
-    train = call("data", opener, rest, split=section.train_split)
-    same = section.test_split == section.train_split
-    test = train if same else call("data", opener, rest, split=section.test_split)
+    splits = {
+        split: call("data", opener, rest, split=split)
+        for split in dict.fromkeys((section.train_split, section.test_split))
+    }
+    if section.cache:
+        splits = {split: Cached(source) for split, source in splits.items()}
     pipeline = Pipeline(
-        source=train,
+        source=splits[section.train_split],
         view=make_view(section),
         eval_view=make_eval_view(section),
         batch_size=section.batch_size,
@@ -199,7 +204,7 @@ def make_data(values: Mapping[str, Any], seed: int, mesh: Mesh, labels: bool) ->
         prefetch=section.prefetch,
         labels=labels,
     )
-    return Data(section, pipeline, test)
+    return Data(section, pipeline, splits[section.test_split])
 
 
 def make_view(section: DataSection) -> TrainView:

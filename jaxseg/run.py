@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from jaxseg import build, evaluate, report
 from jaxseg.checkpoint import Checkpoints
-from jaxseg.core import State
+from jaxseg.core import Method, State
 from jaxseg.train import Hook, Loop, conclude, make_mesh, place
 from jaxseg.writer import Writer
 
@@ -55,8 +55,10 @@ class Run:
         self.final = Checkpoints(workdir / "final", keep=1)
         self._predict = jax.jit(self.method.predict)
 
-    def _init(self, method: Any) -> State:
-        state = method.init(jax.random.fold_in(self.key, 3), build.batch_spec(self.data.section))
+    def _init(self, method: Method) -> State:
+        spec = build.batch_spec(self.data.section)
+        # One compiled program: array by array, drawing a large network takes minutes.
+        state = jax.jit(lambda key: method.init(key, spec))(jax.random.fold_in(self.key, 3))
         return place(state, self.mesh)
 
     def describe(self) -> str:

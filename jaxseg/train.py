@@ -88,7 +88,7 @@ def make_step(method: Method, transforms: Transforms, key: Array) -> Step:
             params[group], opt_state[group] = _choose(move, new, old)
         metrics = metrics | {
             "loss": loss,
-            "grad_norm": optax.global_norm(grads),
+            "grad_norm": optax.tree.norm(grads),
             "nonfinite": 1.0 - finite,
         }
         new_state = state.replace(

@@ -1,0 +1,203 @@
+"""Batches: a function of (seed, step), whoever reads them."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from jaxseg.core import UserError
+from jaxseg.data.cache import Cached
+from jaxseg.data.pipeline import Pipeline, _TrainRows, spread
+from jaxseg.data.source import Example
+from jaxseg.train import make_mesh
+from jaxseg.views.geometry import EvalView, TrainView
+
+
+@dataclasses.dataclass(frozen=True)
+class Numbered:
+    """Images whose red is their index; of two sizes."""
+
+    count: int = 10
+    fail: int = -1
+
+    @property
+    def classes(self):
+        return {"class": ("left", "right")}
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        if index == self.fail:
+            raise UserError(f"image {index} is broken")
+        shape = (12, 16) if index % 3 else (16, 12)
+        image = np.random.default_rng(index).integers(0, 256, (*shape, 3), np.uint8)
+        image[..., 0] = index
+        label = np.zeros(shape, np.int32)
+        label[:, shape[1] // 2 :] = 1
+        label[0] = -1
+        return Example(image, {"class": label}, np.full(shape, index, np.int32), str(index))
+
+
+def make(source=None, **fields) -> Pipeline:
+    values = {
+        "source": source or Numbered(),
+        "view": TrainView(crop=8, scale=(0.8, 1.2)),
+        "eval_view": EvalView(pad_multiple=8),
+        "batch_size": 4,
+        "seed": 5,
+        "mesh": make_mesh(jax.devices()[:1]),
+        "views": 2,
+    }
+    return Pipeline(**values | fields)
+
+
+def take(batches, count):
+    found = [jax.device_get(next(batches)) for _ in range(count)]
+    batches.close()
+    return found
+
+
+def assert_same(a, b):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_starting_later_gives_the_same_batches():
+    assert_same(take(make().batches(0), 7)[4:], take(make().batches(4), 3))
+
+
+@pytest.mark.parametrize("fields", [{"threads": 1, "prefetch": 1}, {"threads": 8}])
+def test_threads_do_not_change_batches(fields):
+    assert_same(take(make().batches(0), 5), take(make(**fields).batches(0), 5))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_do_not_change_batches(workers):
+    assert_same(take(make().batches(3), 5), take(make(workers=workers).batches(3), 5))
+
+
+def test_an_epoch_is_a_permutation_cut_to_whole_batches():
+    pipeline = make()
+    assert pipeline.steps_per_epoch == 2
+    orders = [b.index.tolist() for b in take(pipeline.batches(0), 6)]
+    epochs = [orders[i] + orders[i + 1] for i in (0, 2, 4)]
+    for epoch in epochs:
+        assert len(set(epoch)) == 8
+    assert epochs[0] != epochs[1]
+
+
+def test_another_seed_draws_another_order():
+    assert take(make().batches(0), 1)[0].index.tolist() != (
+        take(make(seed=6).batches(0), 1)[0].index.tolist()
+    )
+
+
+def test_views_regions_and_pixels_belong_together():
+    (batch,) = take(make().batches(0), 1)
+    assert batch.image.shape == (4, 2, 8, 8, 3)
+    assert batch.image.dtype == np.uint8
+    for row, index in enumerate(batch.index):
+        for view in range(2):
+            height, width = batch.size[row, view]
+            assert (batch.image[row, view, :height, :width, 0] == index).all()
+            assert (batch.regions[row, view, :height, :width] == index).all()
+    assert batch.label == {}
+    assert not np.array_equal(batch.image[:, 0], batch.image[:, 1])
+
+
+def test_methods_that_read_labels_get_them():
+    (batch,) = take(make(labels=True).batches(0), 1)
+    assert batch.label["class"].shape == (4, 8, 8)
+    assert set(np.unique(batch.label["class"])) <= {-1, 0, 1}
+
+
+def test_hosts_read_disjoint_slices_of_the_same_batches():
+    pipeline = make()
+    whole = pipeline._rows()
+    parts = [dataclasses.replace(whole, host=(2, 4, first)) for first in (0, 2)]
+    for step in range(4):
+        rows = [int(part[step * 2 + i]["index"]) for part in parts for i in range(2)]
+        assert rows == [int(whole[step * 4 + i]["index"]) for i in range(4)]
+
+
+def test_the_stream_of_an_epoch_has_the_draws_of_its_training():
+    pipeline = make()
+    trained = {}
+    for batch in take(pipeline.batches(2), 2):  # epoch 1
+        trained |= dict(zip(batch.index.tolist(), batch.image, strict=True))
+    stream = pipeline.stream(3)
+    for _ in range(2):  # re-iterable
+        seen = [jax.device_get(batch) for batch in stream(batch_size=3)]
+        indices = np.concatenate([batch.index for batch in seen])
+        assert indices.tolist() == [*range(10), -1, -1]
+        for batch in seen:
+            for index, image in zip(batch.index.tolist(), batch.image, strict=True):
+                if index in trained:
+                    np.testing.assert_array_equal(image, trained[index])
+    assert len(list(stream(batch_size=2, limit=4))) == 2
+
+
+def test_test_images_of_one_padded_shape_share_batches():
+    seen = [jax.device_get(batch) for batch in make().eval_stream()()]
+    indices = sorted(i for batch in seen for i in batch.index.tolist() if i >= 0)
+    assert indices == list(range(10))
+    for batch in seen:
+        for row, index in enumerate(batch.index):
+            if index < 0:
+                assert (batch.label["class"][row] == -1).all()
+                continue
+            height, width = batch.size[row, 0]
+            assert (height, width) == ((12, 16) if index % 3 else (16, 12))
+            assert (batch.label["class"][row, height:] == -1).all()
+            assert (batch.label["class"][row, 1:height, :width] >= 0).all()
+            assert (batch.image[row, 0, :, :, 0] == index).all()
+
+
+def test_spread():
+    assert spread(5, 0) == spread(5, None) == spread(5, 9) == (0, 1, 2, 3, 4)
+    assert spread(9, 3) == (0, 4, 8)
+
+
+def test_batches_that_devices_do_not_divide():
+    with pytest.raises(UserError, match=r"batch_size is 6, which 4 devices .* use 4 or 8"):
+        make(batch_size=6, mesh=make_mesh(jax.devices()[:4]))
+
+
+def test_fewer_images_than_a_batch():
+    with pytest.raises(UserError, match=r"batch_size is 12, .* only 10 images"):
+        make(batch_size=12)
+
+
+def test_errors_while_reading_reach_the_user():
+    with pytest.raises(UserError, match="image 3 is broken"):
+        take(make(Numbered(fail=3)).batches(0), 9)
+
+
+def test_cached_examples_are_those_of_the_source():
+    source = Numbered()
+    cached = Cached(source)
+    for _ in range(2):
+        for index in (3, 0, 3):
+            ours, theirs = cached[index], source[index]
+            assert ours.label["class"].dtype == np.int32
+            assert_same(
+                (ours.image, ours.label, ours.regions), (theirs.image, theirs.label, theirs.regions)
+            )
+    assert cached[0] is not source
+    assert len(cached) == 10
+    assert sorted(cached._kept) == [0, 3]
+    assert cached._kept[3].label["class"].dtype == np.int8
+
+
+def test_rows_can_be_sent_to_worker_processes():
+    import cloudpickle
+
+    rows = make(Cached(Numbered()))._rows()
+    rows[3]
+    sent = cloudpickle.loads(cloudpickle.dumps(rows))
+    assert isinstance(sent, _TrainRows)
+    assert not sent.source._kept
+    assert_same(sent[5], rows[5])

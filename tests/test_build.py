@@ -1,0 +1,138 @@
+"""What a config may hold, and what is said of what it may not."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from jaxseg import build
+from jaxseg.checkpoint import Checkpoints
+from jaxseg.core import State, UserError
+from jaxseg.train import make_mesh
+
+SMALL = {"name": "scenes", "batch_size": 4, "size": 32, "crop": 32, "count": 8, "test_crop": 32}
+
+
+def make_data(**fields):
+    return build.make_data(SMALL | fields, 0, make_mesh(jax.devices()[:1]), labels=False)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda: make_data(btach_size=3), "data.btach_size is not a field. Did you mean 'batch_s"),
+        (lambda: make_data(name="scene"), "data.name is 'scene'; it is one of camvid, folder, sc"),
+        (lambda: make_data(channels=4), "data.channels is 4; 'scenes' has 3"),
+        (lambda: make_data(scale=(2.0, 1.0)), r"section 'data' .*scale must be \(low, high\)"),
+        (
+            lambda: build.make_method({"name": "infoseg", "clusters": 3, "tua": 1.0}),
+            "method.tua is not a field. Did you mean 'tau'?",
+        ),
+        (lambda: build.make_method({"name": "infoseg"}), "method.clusters is missing"),
+        (lambda: build.make_method({"name": "info"}), "method.name is 'info'; it is one of"),
+        (
+            lambda: build.make_transforms({"lr": 1.0}, {"net": 0}, 10),
+            "optim.lr is not a field.*accumulate, clip, learning_rate",
+        ),
+        (
+            lambda: build.call("train", build.TrainSection, {"select": "best_miou"}),
+            "train.select is 'best_miou'",
+        ),
+        (
+            lambda: build.call("train", build.TrainSection, {"steps": 3, "epochs": 1}),
+            "train.steps and train.epochs are both set",
+        ),
+        (
+            lambda: build.make_evaluators({"a": {"probe": "argmax", "k": 3}}, make_data(), 2),
+            "evals.a.k is not a field",
+        ),
+        (
+            lambda: build.make_evaluators({"a": {"probe": "linaer"}}, make_data(), 2),
+            "evals.a.probe is 'linaer'; it is one of",
+        ),
+        (
+            lambda: build.read_config(ConfigDict({"method": {"name": "x"}, "modle": {}})),
+            "config.modle is not a field",
+        ),
+        (lambda: build.read_config(ConfigDict({"method": {"a": 1}})), "no section 'data'"),
+    ],
+)
+def test_errors_name_the_field_and_what_is_valid(function, message):
+    with pytest.raises(UserError, match=message):
+        function()
+
+
+def test_the_abstract_batch_is_that_of_the_pipeline():
+    data = make_data(views=2)
+    spec = build.batch_spec(data.section)
+    batches = data.pipeline.batches(0)
+    batch = next(batches)
+    batches.close()
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), spec) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), batch
+    )
+
+
+def sections(**train):
+    return {"method": {"name": "infoseg", "tau": 0.8}, "train": {"steps": 3, **train}, "data": {}}
+
+
+def test_a_workdir_belongs_to_its_config(tmp_path):
+    workdir = tmp_path / "run"
+    with pytest.raises(UserError, match="holds no run to evaluate"):
+        build.claim_workdir(workdir, sections(), "evaluate")
+    build.claim_workdir(workdir, sections(), "train")
+    build.claim_workdir(workdir, sections(), "train")
+    build.claim_workdir(workdir, sections(log_every=7), "train")
+    with pytest.raises(UserError, match=r"train.steps: 3 there, 4 here(.|\n)*another --workdir"):
+        build.claim_workdir(workdir, sections() | {"train": {"steps": 4}}, "train")
+    build.claim_workdir(workdir, sections() | {"train": {"steps": 4}}, "evaluate")
+    other = sections() | {"method": {"name": "infoseg", "tau": 0.9}}
+    with pytest.raises(UserError, match=r"method.tau: 0.8 there, 0.9 here"):
+        build.claim_workdir(workdir, other, "evaluate")
+    assert json.loads((workdir / "config.json").read_text()) == sections()
+
+
+def make_state(width, value, groups=("net", "head")):
+    params = {g: {"w": jnp.full((width,), value), "b": jnp.full((2,), value)} for g in groups}
+    return State(
+        step=jnp.zeros((), jnp.int32), params=params, extra={"mean": jnp.full(3, value)}, frozen={}
+    )
+
+
+def test_starting_from_another_run_says_what_it_took(tmp_path):
+    final = Checkpoints(tmp_path / "final", keep=1)
+    final.save(make_state(4, 1.0))
+    final.close()
+    state, lines = build.init_from(make_state(5, 0.0, ("net", "new")), str(tmp_path), ())
+    np.testing.assert_array_equal(state.params["net"]["b"], 1)
+    np.testing.assert_array_equal(state.params["net"]["w"], np.zeros(5))
+    np.testing.assert_array_equal(state.extra["mean"], 1)
+    np.testing.assert_array_equal(state.params["new"]["b"], 0)
+    text = "\n".join(lines)
+    assert "left as drawn: new" in text
+    assert "net, 1 arrays" in text
+    assert "did not fit: net['w']: here (5,), there (4,)" in text
+    only, _ = build.init_from(make_state(4, 0.0), str(tmp_path), ("head",))
+    np.testing.assert_array_equal(only.params["head"]["w"], 1)
+    np.testing.assert_array_equal(only.params["net"]["w"], 0)
+    np.testing.assert_array_equal(only.extra["mean"], 0)
+
+
+def test_starting_from_nothing(tmp_path):
+    with pytest.raises(UserError, match="holds no run"):
+        build.init_from(make_state(4, 0.0), str(tmp_path), ())
+    Checkpoints(tmp_path / "final").close()
+    with pytest.raises(UserError, match="holds no checkpoint"):
+        build.init_from(make_state(4, 0.0), str(tmp_path), ())
+
+
+def test_a_group_that_is_not_there(tmp_path):
+    final = Checkpoints(tmp_path / "final", keep=1)
+    final.save(make_state(4, 1.0))
+    final.close()
+    with pytest.raises(UserError, match=r"init_groups names 'backbone'"):
+        build.init_from(make_state(4, 0.0), str(tmp_path), ("backbone",))

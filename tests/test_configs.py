@@ -1,0 +1,74 @@
+"""Every config builds: its fields are valid, complete, and give a step of the right shapes."""
+
+import dataclasses
+import importlib
+import inspect
+import pathlib
+
+import jax
+import pytest
+
+from jaxseg import build
+from jaxseg.data import SOURCES
+from jaxseg.evaluation.probes import PROBES
+from jaxseg.methods import METHODS
+from jaxseg.optim import make_optimiser
+from jaxseg.train import init_optimiser, make_step
+
+CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
+NAMES = sorted(
+    p.stem for p in CONFIGS.glob("*.py") if "def get_config" in p.read_text(encoding="utf-8")
+)
+
+
+def load(name):
+    return build.read_config(importlib.import_module(f"configs.{name}").get_config())
+
+
+def test_there_are_configs():
+    assert len(NAMES) >= 12
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_step_has_the_shapes_of_its_state(name):
+    sections = load(name)
+    own, _ = build._divide(sections["data"], build.DataSection)
+    data = build.call("data", build.DataSection, own)
+    build.make_view(data)
+    build.make_eval_view(data)
+    train = build.call("train", build.TrainSection, sections["train"])
+    method = build.make_method(sections["method"])
+    spec = build.batch_spec(data)
+    state = jax.eval_shape(lambda key: method.init(key, spec), jax.random.key(0))
+    transforms = build.make_transforms(sections["optim"], state.params, max(train.steps, 1))
+    state = jax.eval_shape(lambda s: init_optimiser(s, transforms), state)
+    step = make_step(method, transforms, jax.random.key(0))
+    after, metrics = jax.eval_shape(step, state, spec)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), state
+    )
+    assert metrics["loss"].shape == ()
+    output = jax.eval_shape(method.predict, state, spec.first_view)
+    assert output.features.shape[0] == data.batch_size
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_field_is_in_the_config_so_that_a_flag_can_set_it(name):
+    sections = load(name)
+
+    def fields(function, *given):
+        return set(inspect.signature(function).parameters) - set(given)
+
+    method = METHODS[sections["method"]["name"]]
+    assert set(sections["method"]) == {"name"} | fields(method)
+    assert set(sections["optim"]) == fields(make_optimiser, "steps")
+    assert set(sections["train"]) == fields(build.TrainSection)
+    data = fields(build.DataSection)
+    if sections["data"]["name"] in SOURCES:
+        data |= fields(SOURCES[sections["data"]["name"]], "split")
+        assert set(sections["data"]) == data
+    else:
+        assert data < set(sections["data"])
+    for values in sections["evals"].values():
+        entry = {f.name for f in dataclasses.fields(build.EvalSection)}
+        assert set(values) == entry | fields(PROBES[values["probe"]])

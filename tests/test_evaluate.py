@@ -1,0 +1,148 @@
+"""Evaluation on predictions that are known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxseg.core import Batch, Output, UserError
+from jaxseg.evaluate import (
+    Evaluator,
+    collapse_monitor,
+    label_map,
+    load_results,
+    save_result,
+    score_table,
+)
+from jaxseg.evaluation.probes import Argmax, Cluster
+
+
+def predict(image):
+    """Bright pixels are cluster 0, dark ones cluster 1; cluster 2 is never used."""
+    grey = image[:, ::2, ::2].astype(jnp.float32).mean(-1) / 255
+    logits = jnp.stack([grey, 1 - grey, jnp.full_like(grey, -1)], -1)
+    return Output(features=jnp.stack([grey, 1 - grey], -1), logits=logits)
+
+
+def make_batches(labelled=True):
+    """Two 4 x 4 images, bright on the right, and a third row that only fills up.
+
+    The right is class 1, the left class 0; the second image is padded below its first two rows, and
+    the padding is bright.
+    """
+    image = np.zeros((3, 1, 4, 4, 3), np.uint8)
+    image[:, :, :, 2:] = 255
+    image[1, :, 2:] = 255
+    label = np.zeros((3, 4, 4), np.int32)
+    label[:, :, 2:] = 1
+    label[1, 2:] = -1
+    label[2] = -1
+    batch = Batch(
+        index=jnp.asarray([0, 1, -1]),
+        seed=jnp.zeros(3, jnp.uint32),
+        image=jnp.asarray(image),
+        size=jnp.asarray([[[4, 4]], [[2, 4]], [[4, 4]]]),
+        label={"class": jnp.asarray(label)} if labelled else {},
+    )
+    return lambda batch_size=None, limit=None: [batch, batch]
+
+
+def make(probe=None, labelled=True, **fields) -> Evaluator:
+    stream = make_batches(labelled)
+    classes = ("left", "right") if labelled else ()
+    return Evaluator(
+        **{
+            "name": "toy",
+            "probe": probe or Argmax(),
+            "fit_stream": stream,
+            "test_stream": stream,
+            "sample_stream": stream,
+            "classes": classes,
+            "upsample": "nearest",
+        }
+        | fields
+    )
+
+
+def test_a_right_segmentation_scores_one():
+    result = make().run(jax.jit(predict), jax.random.key(0))
+    assert result.scalars["accuracy"] == result.scalars["miou"] == 1
+    assert result.match.tolist() == [1, 0, -1]
+    # 2 batches x (16 + 8) real pixels; neither padding nor the fill-up image counts.
+    assert result.counts.sum() == 48
+    assert result.usage.tolist() == [24, 24, 0]
+    assert result.scalars["effective_clusters"] == pytest.approx(2)
+    assert result.scalars["clusters"] == 3
+    assert result.iou == [1, 1]
+
+
+def test_a_cluster_probe_never_sees_padding():
+    result = make(Cluster(2, points=1000, rounds=5)).run(jax.jit(predict), jax.random.key(0))
+    assert result.scalars["accuracy"] == 1
+    seen = []
+
+    class Watch(Argmax):
+        def fit(self, pairs, key):
+            seen.extend(output.features for output, _ in pairs())
+
+    make(Watch()).run(jax.jit(predict), jax.random.key(0))
+    # Each batch is read image by image, for one of them is padded: 2 x 2 and 1 x 2 cells.
+    assert [x.shape for x in seen] == [(1, 2, 2, 2), (1, 1, 2, 2)] * 2
+
+
+def test_without_labels_there_is_usage_and_pictures():
+    result = make(labelled=False).run(jax.jit(predict), jax.random.key(0))
+    assert result.counts is None
+    assert set(result.scalars) == {"clusters", "entropy", "effective_clusters"}
+    assert result.samples.labels is None
+    assert result.samples.predictions[1].tolist() == [[1, 1, 0, 0]] * 2
+
+
+def test_results_survive_the_disk(tmp_path):
+    for labelled in (True, False):
+        result = make(labelled=labelled).run(jax.jit(predict), jax.random.key(0))
+        save_result(tmp_path, result, {"seed": 0})
+        (found,) = load_results(tmp_path)
+        assert found.scalars == result.scalars
+        assert found.classes == result.classes
+        assert found.iou == result.iou
+        for kind in ("images", "labels", "predictions"):
+            ours, theirs = getattr(found.samples, kind), getattr(result.samples, kind)
+            assert (ours is None) == (theirs is None)
+            for a, b in zip(ours or (), theirs or (), strict=True):
+                np.testing.assert_array_equal(a, b)
+    assert found.counts is None
+
+
+def test_upsampling_rules():
+    logits = jnp.asarray([[[[1.0, 0.0], [0.0, 3.0]]]])  # one row of two cells
+    assert label_map(logits, 1, 4, "nearest")[0, 0].tolist() == [0, 0, 1, 1]
+    # Pixel centres at -0.25, 0.25, 0.75, 1.25 cells; the classes tie at 0.25 of the way.
+    assert label_map(logits, 1, 8, "bilinear")[0, 0].tolist() == [0, 0, 0, 1, 1, 1, 1, 1]
+    assert label_map(logits, 1, 8, "nearest")[0, 0].tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+    with pytest.raises(UserError, match=r"evals.toy.upsample is 'cubic'"):
+        make(upsample="cubic")
+
+
+def test_the_monitor_sees_a_collapse(caplog):
+    monitor = collapse_monitor(make_batches())
+    assert monitor(predict)["monitor/effective_clusters"] == pytest.approx(2)
+    assert not caplog.records
+
+    def collapsed(image):
+        return Output(
+            features=None,
+            logits=jnp.ones((*image.shape[:3], 1)) * jnp.arange(3.0).reshape(1, 1, 1, 3),
+        )
+
+    assert monitor(collapsed)["monitor/effective_clusters"] == pytest.approx(1)
+    assert "1.00 of 3 clusters" in caplog.text
+    assert monitor(lambda image: Output(features=image)) == {}
+
+
+def test_the_table_shows_what_there_is():
+    run = [make(labelled=kind).run(jax.jit(predict), jax.random.key(0)) for kind in (True, False)]
+    title, first, second = score_table(run).splitlines()
+    assert "mIoU %" in title
+    assert first.split() == ["toy", "100.0", "100.0", "100.0", "2.0", "of", "3"]
+    assert second.split() == ["toy", "-", "-", "-", "2.0", "of", "3"]

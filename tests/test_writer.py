@@ -1,0 +1,49 @@
+"""What a run writes."""
+
+import io
+import json
+
+import numpy as np
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from jaxseg.writer import Progress, Writer, format_seconds, read_metrics
+
+
+def test_metrics_go_to_json_lines_and_tensorboard(tmp_path):
+    writer = Writer(tmp_path)
+    writer.scalars(3, {"loss": np.float32(0.5), "bad": float("nan")})
+    writer.images(3, {"samples": np.zeros((4, 6, 3), np.uint8)})
+    writer.close()
+    (row,) = read_metrics(tmp_path / "metrics.jsonl")
+    assert (row["step"], row["loss"], row["bad"]) == (3, 0.5, None)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert events.Scalars("loss")[0].value == 0.5
+    assert (events.Images("samples")[0].height, events.Images("samples")[0].width) == (4, 6)
+
+
+def test_resuming_drops_later_rows_and_a_torn_last_line(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    rows = [json.dumps({"step": step}) for step in (1, 2, 3)]
+    path.write_text("\n".join(rows) + '\n{"step": 4, "lo')
+    writer = Writer(tmp_path, resume=2)
+    writer.scalars(3, {"loss": 1.0})
+    writer.close()
+    assert [row["step"] for row in read_metrics(path)] == [1, 2, 3]
+    assert read_metrics(path)[-1]["loss"] == 1.0
+
+
+def test_progress_line():
+    stream = io.StringIO()
+    progress = Progress(steps=10, start=0, batch_size=4, stream=stream)
+    progress.update(5, {"loss": 1.23456})
+    line = stream.getvalue()
+    assert line.startswith("step 5/10  ")
+    assert "images/s" in line
+    assert line.endswith(" left  loss 1.235\n")
+
+
+def test_times():
+    assert format_seconds(59.6) == "1:00"
+    assert format_seconds(3723) == "1:02:03"
+    assert format_seconds(float("nan")) == "?"
