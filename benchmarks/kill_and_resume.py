@@ -21,21 +21,30 @@ import time
 import numpy as np
 
 ROOT = pathlib.Path(__file__).parents[1]
-FLAGS = (
-    "--config=configs/infoseg_scenes.py", "--config.method.features=8",
-    "--config.method.patch_widths=(4,4,4,4,4)", "--config.method.global_widths=(4,4,4)",
-    "--config.data.size=32", "--config.data.crop=32", "--config.data.test_crop=32",
-    "--config.data.batch_size=8", "--config.data.count=24", "--config.train.samples=2",
-    "--config.train.save_every=7", "--config.train.select=lowest_loss",
-)  # fmt: skip
+CONFIG = """
+from configs import infoseg_scenes
+
+def get_config():
+    config = infoseg_scenes.get_config()
+    config.method.update(features=8, patch_widths=(4,) * 5, global_widths=(4,) * 3)
+    config.data.update(size=32, crop=32, test_crop=32, batch_size=8, count=24)
+    config.train.update(samples=2, save_every=7, select="lowest_loss", steps={steps})
+    del config.evals.untrained, config.evals.colour_kmeans
+    return config
+"""
 
 
-def start(workdir: pathlib.Path, steps: int, cache: pathlib.Path) -> subprocess.Popen:
+def start(root: pathlib.Path, name: str) -> subprocess.Popen:
     """Starts the same command every time; compiled programs are kept, to save the waiting."""
-    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PLATFORMS": "cpu"}
+    environment = os.environ | {
+        "JAX_COMPILATION_CACHE_DIR": str(root / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": str(ROOT),
+    }
     return subprocess.Popen(
-        [sys.executable, "-m", "jaxseg.main", *FLAGS, f"--config.train.steps={steps}",
-         f"--workdir={workdir}"],
+        [sys.executable, "-m", "jaxseg.main", f"--config={root}/config.py",
+         f"--workdir={root / name}"],
         cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
@@ -66,23 +75,23 @@ def final_arrays(workdir: pathlib.Path) -> list[np.ndarray]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     rng = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as folder:
         root = pathlib.Path(folder)
-        cache = root / "compiled"
+        (root / "config.py").write_text(CONFIG.format(steps=arguments.steps))
         began = time.perf_counter()
-        finish(start(root / "whole", arguments.steps, cache))
+        finish(start(root, "whole"))
         again = time.perf_counter()
-        finish(start(root / "warm", arguments.steps, cache))
+        finish(start(root, "warm"))
         whole_seconds = time.perf_counter() - again
         kills = []
         for number in range(arguments.kills):
-            process = start(root / "killed", arguments.steps, cache)
-            # Anywhere in a run of full length: imports, compilation, steps, saves, evaluation.
-            time.sleep(rng.uniform(0, whole_seconds))
+            process = start(root, "killed")
+            # Anywhere from the imports on; early enough that many kills fit into one run.
+            time.sleep(rng.uniform(0, 0.6 * whole_seconds))
             name = ("SIGTERM", "SIGKILL")[number % 2]
             process.send_signal(getattr(signal, name))
             _, errors = process.communicate()
@@ -91,7 +100,7 @@ def main() -> None:
             )
             if process.returncode not in (0, 143, -signal.SIGTERM, -signal.SIGKILL):
                 sys.exit(f"a killed run ended with {process.returncode}: {errors}")
-        finish(start(root / "killed", arguments.steps, cache))
+        finish(start(root, "killed"))
         pairs = zip(final_arrays(root / "whole"), final_arrays(root / "killed"), strict=True)
         differing = [bool(np.array_equal(a, b)) for a, b in pairs].count(False)
         result = {

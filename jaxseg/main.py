@@ -6,13 +6,14 @@ same command goes on where the run stopped.
 """
 
 import pathlib
+import runpy
 import signal
 import sys
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from jaxseg import evaluate
+from jaxseg import build, evaluate
 from jaxseg.core import UserError
 from jaxseg.run import Run
 
@@ -60,10 +61,36 @@ def main(argv: list[str]) -> None:
     print(f"Pictures: {workdir / 'report'}")
 
 
-def run_main() -> None:
-    """Runs `main`; what a user can mend ends in one message and exit status 2."""
+def parse_flags(argv: list[str]) -> list[str]:
+    """Parses the command line; raises UserError for a config file or field that is not there."""
+    words = {name: value for name, _, value in (word.partition("=") for word in argv)}
+    file = words.get("--config")
+    if file and not pathlib.Path(file).is_file():
+        raise UserError(f"--config: there is no file {file!r}.")
     try:
-        app.run(main)
+        return app.parse_flags_with_usage(argv)
+    except (AttributeError, KeyError):
+        if file:
+            check_overrides(argv, file)
+        raise
+
+
+def check_overrides(argv: list[str], file: str) -> None:
+    """Raises UserError for the first --config.SECTION.KEY that the config file does not have."""
+    for word in argv:
+        if word.startswith("--config."):
+            # The flag's own parser gives up at the first fault, so that the file is read anew.
+            section = runpy.run_path(file)["get_config"]()
+            path = word.partition("=")[0].removeprefix("--").split(".")
+            for depth, key in enumerate(path[1:], 1):
+                build.check_keys(".".join(path[:depth]), [key], section)
+                section = section[key]
+
+
+def run_main() -> None:
+    """Runs `main`; what a user can mend ends in one message and exit status 1."""
+    try:
+        app.run(main, flags_parser=parse_flags)
     except UserError as error:
         sys.exit(f"jaxseg: {error}")
 

@@ -48,7 +48,7 @@ def test_the_step_has_the_shapes_of_its_state(name):
         lambda x: (x.shape, x.dtype), state
     )
     assert metrics["loss"].shape == ()
-    output = jax.eval_shape(method.predict, state, spec.first_view)
+    output = jax.eval_shape(lambda s, b: method.predict(s, b.first_view), state, spec)
     assert output.features.shape[0] == data.batch_size
 
 

@@ -96,7 +96,15 @@ def test_camvid(tmp_path, real_data):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--config.optim.learnign_rate=1",), "learnign_rate"),
+        (
+            ("--config.optim.learnign_rate=1",),
+            "config.optim.learnign_rate is not a field. Did you mean 'learning_rate'?",
+        ),
+        (("--config=configs/nope.py",), "--config: there is no file 'configs/nope.py'"),
+        (
+            ("--config.modle.tau=1",),
+            "config.modle is not a field. The fields of 'config' are: data, ev",
+        ),
         (("--config.method.bound=jds",), "method.bound is 'jds'; it is one of jsd, dv"),
         (("--config.data.batch_size=6",), "data.batch_size is 6, which 4 devices do not divide"),
     ],
