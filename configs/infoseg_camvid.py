@@ -15,11 +15,13 @@ def get_config():
     config.data.on_corrupt = "error"  # or "skip"
     config.data.cache = True
     config.data.resize = 128
+    config.data.crop = 96
     config.data.test_resize = 128
     config.data.test_crop = 0  # whole images
     config.data.test_pad_multiple = 4
     config.data.batch_size = 32
     config.train.epochs = 0
-    config.train.steps = 400
+    config.train.steps = 300
     config.optim.learning_rate = 1e-3
+    config.optim.schedule = "cosine"
     return config

@@ -30,4 +30,5 @@ def get_config():
     config.train.epochs = 0
     config.train.steps = 400
     config.optim.learning_rate = 1e-3
+    config.optim.schedule = "cosine"
     return config

@@ -18,7 +18,7 @@ def get_config():
     config.data.crop = 64
     config.data.test_crop = 96
     config.data.batch_size = 32
-    config.train.steps = 600
+    config.train.steps = 400
     config.train.epochs = 0
     config.optim.learning_rate = 1e-3
     config.optim.schedule = "cosine"

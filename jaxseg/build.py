@@ -251,8 +251,10 @@ def make_evaluators(
 ) -> dict[str, tuple[EvalSection, Evaluator]]:
     """Returns the evaluators of the section `evals` by name."""
     made = {}
-    for name, values in sections.items():
-        own, rest = _divide(values, EvalSection)
+    # The trained model first, baselines after it: the order of tables and pictures.
+    order = sorted(sections, key=lambda name: sections[name].get("model", "trained") != "trained")
+    for name in order:
+        own, rest = _divide(sections[name], EvalSection)
         section = call(f"evals.{name}", EvalSection, own)
         probe = pick(f"evals.{name}.probe", section.probe, PROBES)
         valid = [f.name for f in dataclasses.fields(EvalSection)]

@@ -23,12 +23,19 @@ MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "Train, or eval
 
 
 class StopSignal:
-    """Turns the first SIGTERM or Ctrl-C into "save, then stop"; a second Ctrl-C interrupts."""
+    """Inside its `with`, SIGTERM and Ctrl-C mean "save, then stop"; a second Ctrl-C interrupts."""
 
     def __init__(self):
         self.received: int | None = None
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._receive)
+
+    def __enter__(self):
+        numbers = (signal.SIGTERM, signal.SIGINT)
+        self._before = {number: signal.signal(number, self._receive) for number in numbers}
+        return self
+
+    def __exit__(self, *error):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _receive(self, number, frame):
         del frame
@@ -51,12 +58,14 @@ def main(argv: list[str]) -> None:
         logging.set_verbosity(logging.WARNING)
     name = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"]))
     workdir = pathlib.Path(WORKDIR.value or pathlib.Path("runs") / name.stem)
-    stop = StopSignal()
     run = Run(CONFIG.value, workdir, MODE.value)
-    print(run.describe())
-    if MODE.value == "train" and not run.fit(stop):
-        logging.warning("Stopped by a signal and saved; the same command goes on from there.")
-        sys.exit(128 + (stop.received or 0))
+    print(run.describe(), flush=True)
+    if MODE.value == "train":
+        with StopSignal() as stop:
+            done = run.fit(stop)
+        if not done:
+            logging.warning("Stopped by a signal and saved; the same command goes on from there.")
+            sys.exit(128 + (stop.received or 0))
     print(evaluate.score_table(run.evaluate()))
     print(f"Pictures: {workdir / 'report'}")
 

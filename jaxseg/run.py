@@ -2,7 +2,7 @@
 
 A work directory holds config.json, checkpoints/ (to go on from), best/ (with
 train.select='lowest_loss'), final/ (the state that is evaluated), metrics.jsonl, tensorboard/,
-evaluation/ (scores and samples by evaluator) and report/ (pictures).
+evaluation/ (scores and samples by evaluator), parameters.txt and report/ (pictures).
 """
 
 import functools
@@ -19,7 +19,7 @@ from jaxseg import build, evaluate, report
 from jaxseg.checkpoint import Checkpoints
 from jaxseg.core import Method, State
 from jaxseg.train import Hook, Loop, conclude, make_mesh, place
-from jaxseg.writer import Writer
+from jaxseg.writer import Writer, write_atomic
 
 
 class Run:
@@ -45,27 +45,33 @@ class Run:
         pipeline = self.data.pipeline
         self.steps = self.train.steps or self.train.epochs * pipeline.steps_per_epoch
         self.key = jax.random.key(self.train.seed)
-        self.untrained = self._init(self.method)
-        self.transforms = build.make_transforms(
-            sections["optim"], self.untrained.params, self.steps
-        )
+        shapes = jax.eval_shape(self._drawing(self.method), self.key)
+        self.transforms = build.make_transforms(sections["optim"], shapes.params, self.steps)
         self.evaluators = build.make_evaluators(sections["evals"], self.data, self.train.samples)
+        # The first thing on disk: after all that a config can get wrong, before all that is slow.
         build.claim_workdir(workdir, sections, mode)
         self.workdir = workdir
+        self.untrained = self._init(self.method)
         self.final = Checkpoints(workdir / "final", keep=1)
         self._predict = jax.jit(self.method.predict)
 
-    def _init(self, method: Method) -> State:
+    def _drawing(self, method: Method) -> Callable[[jax.Array], State]:
         spec = build.batch_spec(self.data.section)
+        return lambda key: method.init(jax.random.fold_in(key, 3), spec)
+
+    def _init(self, method: Method) -> State:
         # One compiled program: array by array, drawing a large network takes minutes.
-        state = jax.jit(lambda key: method.init(key, spec))(jax.random.fold_in(self.key, 3))
-        return place(state, self.mesh)
+        return place(jax.jit(self._drawing(method))(self.key), self.mesh)
 
     def describe(self) -> str:
-        """Returns what will run, on what, where, in a few lines."""
+        """Returns what will run, on what, where, in a few lines; writes parameters.txt."""
         train, test, pipeline = self.data.pipeline.source, self.data.test, self.data.pipeline
+        params = self.untrained.params
+        overview = parameter_overview.get_parameter_overview(params, include_stats=False)
+        write_atomic(self.workdir / "parameters.txt", overview + "\n")
         lines = [
-            parameter_overview.get_parameter_overview(self.untrained.params, include_stats=False),
+            f"{parameter_overview.count_parameters(params):,} parameters, listed in "
+            f"{self.workdir / 'parameters.txt'}",
             f"{type(self.method).__name__} on {self.data.section.name}: {len(train)} training and "
             f"{len(test)} test images, {self.steps} steps of {pipeline.batch_size} images, "
             f"{self.mesh.size} {jax.devices()[0].platform} device(s), in {self.workdir}",
