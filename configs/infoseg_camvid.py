@@ -23,5 +23,4 @@ def get_config():
     config.train.epochs = 0
     config.train.steps = 300
     config.optim.learning_rate = 1e-3
-    config.optim.schedule = "cosine"
     return config

@@ -15,11 +15,10 @@ def get_config():
     config.data.seed = 0
     config.data.count = config_dict.placeholder(int)  # images of a split; None = 2000 and 300
     config.data.cache = True
-    config.data.crop = 64
+    config.data.crop = 96
     config.data.test_crop = 96
     config.data.batch_size = 32
-    config.train.steps = 400
+    config.train.steps = 500
     config.train.epochs = 0
     config.optim.learning_rate = 1e-3
-    config.optim.schedule = "cosine"
     return config
