@@ -48,7 +48,7 @@ def main() -> None:
     batches = pipeline.batches(0)
     count = pipeline.steps_per_epoch
     first = seconds(lambda: [next(batches) for _ in range(count)], 1) / count
-    later = seconds(lambda: next(batches), 3 * arguments.repeats)
+    later = seconds(lambda: [next(batches) for _ in range(count)], 3) / count
     batch = next(batches)
     batches.close()
     state = init_optimiser(run.untrained, run.transforms)

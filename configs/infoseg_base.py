@@ -27,6 +27,7 @@ def infoseg(clusters: int) -> ConfigDict:
             "layer_norm": False,  # on local and global vectors
             "jitter": (0.4, 0.4, 0.4, 0.125),  # of objective "iic"
             "displacement": 1,  # of objective "iic", in cells
+            "lam": 1.0,  # of objective "iic"
             "dtype": "float32",  # or "bfloat16"
         }
     )

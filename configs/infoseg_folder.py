@@ -22,7 +22,7 @@ def get_config():
     # "{split}" in images, labels or split_list stands for these; here both are the whole folder.
     config.data.train_split = "all"
     config.data.test_split = "all"
-    config.data.cache = True  # in memory; switch off for more than some thousand images
+    config.data.cache = False  # True keeps the decoded images, three bytes a pixel, in memory
     config.data.resize = 160
     config.data.test_resize = 160
     config.data.test_crop = 0  # whole images

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxseg.checkpoint import Checkpoints
+from jaxseg.checkpoint import Checkpoints, latest_step
 from jaxseg.core import Array, Batch, Method, PyTree, State, UserError
 from jaxseg.data import SOURCES
 from jaxseg.data.cache import Cached
@@ -27,6 +27,7 @@ from jaxseg.data.source import Source
 from jaxseg.evaluate import Evaluator
 from jaxseg.evaluation.probes import PROBES
 from jaxseg.methods import METHODS
+from jaxseg.methods.colour import Colour
 from jaxseg.optim import make_optimiser
 from jaxseg.train import Transforms
 from jaxseg.views.geometry import EvalView, TrainView
@@ -35,10 +36,16 @@ from jaxseg.writer import write_atomic
 SECTIONS = ("method", "data", "optim", "train", "evals")
 SELECTIONS = ("last", "lowest_loss")
 
+# What an entry of `evals` may score: this run's network, trained or as drawn, or a method that has
+# nothing to learn.
+MODELS: dict[str, type[Method] | None] = {"trained": None, "untrained": None, "colour": Colour}
+
 # What may differ between the runs that share a work directory: it changes no trained number.
 MAY_CHANGE = (
-    "data.root", "data.cache", "data.threads", "data.workers", "data.prefetch", "train.log_every",
-    "train.save_every", "train.keep", "train.monitor_every", "train.evaluate_every", "evals",
+    "data.cache", "data.threads", "data.workers", "data.prefetch", "data.test_split",
+    "data.test_resize", "data.test_crop", "data.test_pad_multiple", "train.log_every",
+    "train.save_every", "train.keep", "train.monitor_every", "train.evaluate_every",
+    "train.samples", "evals",
 )  # fmt: skip
 
 
@@ -65,6 +72,16 @@ class DataSection:
     workers: int = 0  # reading processes; 0 = threads alone
     prefetch: int = 4  # batches ready on the host
 
+    def __post_init__(self):
+        _check_range(
+            "data", self, batch_size=1, views=1, resize=0, crop=1, test_resize=0, test_crop=0,
+            test_pad_multiple=0, threads=1, workers=0, prefetch=1,
+        )  # fmt: skip
+        if self.channels not in (3, 4):
+            raise UserError(f"data.channels is {self.channels}; it is 3 (RGB) or 4 (and infrared).")
+        if len(self.scale) != 2:
+            raise UserError(f"data.scale is {self.scale}; it is (lowest, highest).")
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainSection:
@@ -86,21 +103,35 @@ class TrainSection:
     init_groups: tuple[str, ...] = ()  # which of its groups (and "extra"); () = all that fit
 
     def __post_init__(self):
+        _check_range(
+            "train", self, seed=0, steps=0, epochs=0, refit_every=0, max_nonfinite=1, log_every=1,
+            save_every=1, keep=1, monitor_every=0, evaluate_every=0, samples=1,
+        )  # fmt: skip
         if self.select not in SELECTIONS:
             raise UserError(f"train.select is {self.select!r}; it is one of {SELECTIONS}.")
-        if self.steps and self.epochs:
-            raise UserError("train.steps and train.epochs are both set; leave one of them at 0.")
+        if bool(self.steps) == bool(self.epochs):
+            raise UserError(
+                f"train.steps is {self.steps} and train.epochs {self.epochs}; set one of them and "
+                "leave the other at 0."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
 class EvalSection:
     """The fields of one entry of `evals`; the others are those of its probe."""
 
-    model: str = "trained"  # "trained", "untrained" (the same network as drawn) or a method's name
+    model: str = "trained"  # a key of MODELS
     probe: str = "argmax"  # a key of PROBES
     label: str = "class"  # which label map is scored
     upsample: str = "bilinear"  # logits to label resolution: "bilinear" or "nearest"
     fit_limit: int = 0  # images that the probe is fitted on, spread over the split; 0 = all
+
+
+def _check_range(section: str, record: Any, **lowest: int) -> None:
+    """Raises UserError for the first field of a record that lies below its lowest value."""
+    for field, least in lowest.items():
+        if (value := getattr(record, field)) < least:
+            raise UserError(f"{section}.{field} is {value}; it must be at least {least}.")
 
 
 def call(section: str, function: Callable, values: Mapping[str, Any], **given: Any) -> Any:
@@ -256,6 +287,10 @@ def make_evaluators(
     for name in order:
         own, rest = _divide(sections[name], EvalSection)
         section = call(f"evals.{name}", EvalSection, own)
+        pick(f"evals.{name}.model", section.model, MODELS)
+        _check_range(f"evals.{name}", section, fit_limit=0)
+        if data.test.classes and section.label not in data.test.classes:
+            pick(f"evals.{name}.label", section.label, data.test.classes)
         probe = pick(f"evals.{name}.probe", section.probe, PROBES)
         valid = [f.name for f in dataclasses.fields(EvalSection)]
         check_keys(f"evals.{name}", rest, [*valid, *inspect.signature(probe).parameters])
@@ -288,9 +323,13 @@ def init_from(state: State, workdir: str, groups: tuple[str, ...]) -> tuple[Stat
         UserError: no such run, or a group that one of the two does not have.
     """
     path = pathlib.Path(workdir)
-    places = [path / name for name in ("final", "checkpoints") if (path / name).is_dir()]
+    places = [
+        path / name for name in ("final", "checkpoints") if latest_step(path / name) is not None
+    ]
     if not places:
-        raise UserError(f"train.init_from: {workdir} holds no run; give a work directory.")
+        raise UserError(
+            f"train.init_from: {workdir} holds no trained state; give the work directory of a run."
+        )
     found = Checkpoints(places[0]).read()
     theirs = {**found["params"], "extra": found["extra"]}
     ours = {**state.params, "extra": state.extra}
@@ -330,23 +369,30 @@ def _take_fitting(ours: PyTree, theirs: PyTree) -> tuple[PyTree, int, list[str]]
     return jax.tree_util.tree_map_with_path(choose, ours), taken, unfit
 
 
-def claim_workdir(workdir: pathlib.Path, sections: Mapping[str, Any], mode: str) -> None:
+def claim_workdir(workdir: pathlib.Path, sections: dict[str, Any], mode: str) -> dict[str, Any]:
     """Writes config.json into a new work directory; checks that an old one was written by this.
 
     Evaluation reads the trained state, so that only the method must be the same; training goes on
-    only where all that changes its numbers is.
+    only where all that changes its numbers is. A directory without a checkpoint is as good as new.
+
+    Returns:
+        The sections that the run in the directory was or will be trained with.
 
     Raises:
         UserError: the directory belongs to another config, or evaluation finds none.
     """
     path = workdir / "config.json"
-    if not path.exists():
+    if any(place.is_file() for place in (workdir, *workdir.parents)):
+        raise UserError(f"--workdir: {workdir} is or lies in a file; give a folder.")
+    begun = any(latest_step(workdir / name) is not None for name in ("final", "checkpoints"))
+    if not path.exists() or not begun:
         if mode != "train":
             raise UserError(f"{workdir} holds no run to evaluate; train first (--mode=train).")
         workdir.mkdir(parents=True, exist_ok=True)
         write_atomic(path, json.dumps(sections, indent=2, default=list) + "\n")
-        return
-    before = _flatten(json.loads(path.read_text()))
+        return sections
+    stored = json.loads(path.read_text())
+    before = _flatten(stored)
     # Through JSON, so that tuples compare with the lists they are stored as.
     now = _flatten(json.loads(json.dumps(sections, default=list)))
     ignored = MAY_CHANGE if mode == "train" else ("data", "optim", "train", "evals")
@@ -361,6 +407,7 @@ def claim_workdir(workdir: pathlib.Path, sections: Mapping[str, Any], mode: str)
             + "\n".join(changed)
             + "\nGive another --workdir, or set them back to go on with that run."
         )
+    return stored
 
 
 def _below(key: str, prefixes: Iterable[str]) -> bool:

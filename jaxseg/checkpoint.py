@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxseg.core import PyTree, State, UserError
@@ -19,6 +20,13 @@ def _saved(state: State) -> dict[str, PyTree]:
         "extra": state.extra,
         "opt_state": state.opt_state,
     }
+
+
+def latest_step(directory: pathlib.Path) -> int | None:
+    """Returns the step of the newest complete checkpoint below `directory`, without opening it."""
+    # Orbax gives a checkpoint its number for a name when it is complete.
+    steps = [int(path.name) for path in directory.glob("*") if path.name.isdigit()]
+    return max(steps, default=None)
 
 
 class Checkpoints:
@@ -89,8 +97,12 @@ class Checkpoints:
         step = self.latest()
         if step is None:
             raise UserError(f"{self.directory} holds no checkpoint.")
-        with ocp.StandardCheckpointer() as checkpointer:
-            return checkpointer.restore(self.directory / str(step) / "state")
+        path = self.directory / str(step) / "state"
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            # As NumPy arrays, for the devices that wrote them need not be here.
+            tree = checkpointer.metadata(path).item_metadata.tree
+            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+            return checkpointer.restore(path, restore_args=as_numpy)
 
     def wait(self) -> None:
         """Blocks until everything saved so far is on disk."""

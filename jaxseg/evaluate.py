@@ -241,7 +241,9 @@ def save_result(directory: pathlib.Path, result: Result, protocol: dict[str, Any
     for kind in ("images", "labels", "predictions"):
         for i, array in enumerate(getattr(samples, kind) or ()):
             arrays[f"{kind}/{i:03d}"] = array
-    np.savez_compressed(directory / f"{result.name}.npz", **arrays)
+    temporary = directory / f"{result.name}.tmp.npz"
+    np.savez_compressed(temporary, **arrays)
+    temporary.replace(directory / f"{result.name}.npz")
     record = {
         "name": result.name,
         "scores": result.scalars,

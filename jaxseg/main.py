@@ -5,6 +5,7 @@ runs/CONFIG) and --mode (train, or evaluate what a work directory holds). Starti
 same command goes on where the run stopped.
 """
 
+import itertools
 import pathlib
 import runpy
 import signal
@@ -42,6 +43,7 @@ class StopSignal:
         if self.received == signal.SIGINT == number:
             raise KeyboardInterrupt
         self.received = number
+        print("\nStopping after this step, to save it.", file=sys.stderr, flush=True)
 
     def __call__(self) -> bool:
         return self.received is not None
@@ -62,19 +64,21 @@ def main(argv: list[str]) -> None:
     print(run.describe(), flush=True)
     if MODE.value == "train":
         with StopSignal() as stop:
-            done = run.fit(stop)
-        if not done:
+            run.fit(stop)
+        if stop.received:
             logging.warning("Stopped by a signal and saved; the same command goes on from there.")
-            sys.exit(128 + (stop.received or 0))
+            sys.exit(128 + stop.received)
     print(evaluate.score_table(run.evaluate()))
     print(f"Pictures: {workdir / 'report'}")
 
 
 def parse_flags(argv: list[str]) -> list[str]:
     """Parses the command line; raises UserError for a config file or field that is not there."""
-    words = {name: value for name, _, value in (word.partition("=") for word in argv)}
-    file = words.get("--config")
-    if file and not pathlib.Path(file).is_file():
+    # Both forms: --config=FILE and --config FILE.
+    words = [part for word in argv for part in word.split("=", 1)]
+    named = [value for name, value in itertools.pairwise(words) if name == "--config"]
+    file = named[-1] if named else ""
+    if named and not pathlib.Path(file).is_file():
         raise UserError(f"--config: there is no file {file!r}.")
     try:
         return app.parse_flags_with_usage(argv)
@@ -102,6 +106,8 @@ def run_main() -> None:
         app.run(main, flags_parser=parse_flags)
     except UserError as error:
         sys.exit(f"jaxseg: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,9 @@ from ml_collections import ConfigDict
 
 from jaxseg import build, evaluate, report
 from jaxseg.checkpoint import Checkpoints
-from jaxseg.core import Method, State
-from jaxseg.train import Hook, Loop, conclude, make_mesh, place
+from jaxseg.core import Method, State, UserError
+from jaxseg.evaluation.probes import Argmax
+from jaxseg.train import Hook, Loop, conclude, init_optimiser, make_mesh, make_step, place
 from jaxseg.writer import Writer, write_atomic
 
 
@@ -28,7 +29,8 @@ class Run:
     Args:
         config: sections method, data, optim, train, evals.
         workdir: created where it is not there; a run found in it is continued.
-        mode: "train", or "evaluate" for a work directory that is only read.
+        mode: "train", or "evaluate" to score a trained run; then the sections `train` and `optim`
+            are those that it was trained with, whatever the config says.
 
     Raises:
         UserError: anything in the config, the data or the work directory that a user can mend.
@@ -36,6 +38,9 @@ class Run:
 
     def __init__(self, config: ConfigDict, workdir: pathlib.Path, mode: str = "train"):
         sections = build.read_config(config)
+        if mode == "evaluate":
+            stored = build.claim_workdir(workdir, sections, mode)
+            sections |= {name: stored[name] for name in ("train", "optim")}
         self.train = build.call("train", build.TrainSection, sections["train"])
         self.method = build.make_method(sections["method"])
         self.mesh = make_mesh()
@@ -48,12 +53,38 @@ class Run:
         shapes = jax.eval_shape(self._drawing(self.method), self.key)
         self.transforms = build.make_transforms(sections["optim"], shapes.params, self.steps)
         self.evaluators = build.make_evaluators(sections["evals"], self.data, self.train.samples)
+        self._check_shapes(shapes)
         # The first thing on disk: after all that a config can get wrong, before all that is slow.
         build.claim_workdir(workdir, sections, mode)
         self.workdir = workdir
         self.untrained = self._init(self.method)
         self.final = Checkpoints(workdir / "final", keep=1)
         self._predict = jax.jit(self.method.predict)
+
+    def _check_shapes(self, shapes: State) -> None:
+        """Traces a step and each evaluator's model, so that what does not fit is said now."""
+        spec = build.batch_spec(self.data.section)
+        image = self.data.pipeline.eval_view(self.data.test[0].image, {}).image
+        test = jax.ShapeDtypeStruct((1, *image.shape), image.dtype)
+        try:
+            step = make_step(self.method, self.transforms, self.key)
+            jax.eval_shape(lambda s, b: step(init_optimiser(s, self.transforms), b), shapes, spec)
+            for section, evaluator in self.evaluators.values():
+                method = self._model(section.model)
+                state = jax.eval_shape(self._drawing(method), self.key)
+                output = jax.eval_shape(method.predict, state, test)
+                if isinstance(evaluator.probe, Argmax) and output.logits is None:
+                    raise UserError(
+                        f"evals.{evaluator.name}.probe is 'argmax', but the model "
+                        f"{section.model!r} has no classifier of its own; use 'cluster'."
+                    )
+        except ValueError as error:
+            raise UserError(f"The config does not fit together: {error}") from error
+
+    def _model(self, name: str) -> Method:
+        """Returns the method that an entry of `evals` scores."""
+        other = build.MODELS[name]
+        return self.method if other is None else other()
 
     def _drawing(self, method: Method) -> Callable[[jax.Array], State]:
         spec = build.batch_spec(self.data.section)
@@ -78,18 +109,21 @@ class Run:
         ]
         for source in {id(s): s for s in (train, test)}.values():
             if skipped := getattr(source, "skipped", ()):
-                lines.append(f"Left out as unreadable: {len(skipped)} files, first {skipped[0]}")
+                lines.append(
+                    f"{len(skipped)} unreadable files, others in their place; first {skipped[0]}"
+                )
         return "\n".join(lines)
 
     def fit(self, stop: Callable[[], bool] = lambda: False) -> bool:
         """Trains to the end and keeps the final state; false where `stop` ended it early."""
         if self.final.latest() is not None:
+            print("This run is trained already; another --workdir starts a new one.")
             return True
+        checkpoints = Checkpoints(self.workdir / "checkpoints", self.train.keep)
         state = self.untrained
-        if self.train.init_from:
+        if self.train.init_from and checkpoints.latest() is None:
             state, lines = build.init_from(state, self.train.init_from, self.train.init_groups)
             print("\n".join(lines))
-        checkpoints = Checkpoints(self.workdir / "checkpoints", self.train.keep)
         best = None
         if self.train.select == "lowest_loss":
             best = Checkpoints(self.workdir / "best", keep=1)
@@ -139,16 +173,16 @@ class Run:
         trained, _ = self.final.restore(self.untrained)
         results = []
         for name, (section, evaluator) in self.evaluators.items():
-            if section.model in ("trained", "untrained"):
+            method = self._model(section.model)
+            if method is not self.method:
+                predict = functools.partial(jax.jit(method.predict), self._init(method))
+            else:
                 state = trained if section.model == "trained" else self.untrained
                 predict = functools.partial(self._predict, state)
-            else:
-                method = build.make_method({"name": section.model})
-                predict = functools.partial(jax.jit(method.predict), self._init(method))
             result = evaluator.run(predict, self._eval_key)
             evaluate.save_result(self.workdir / "evaluation", result, self._protocol(name))
             results.append(result)
-        report.write(self.workdir)
+        report.write(self.workdir, results)
         return results
 
     def _protocol(self, name: str) -> dict[str, Any]:
@@ -158,11 +192,16 @@ class Run:
             "model": section.model,
             "probe": repr(evaluator.probe),
             "matching": "hungarian, over the test split",
+            "label": section.label,
             "upsample": section.upsample,
+            "fit_limit": section.fit_limit,
             "data": self.data.section.name,
+            "test_resize": self.data.section.test_resize,
+            "test_crop": self.data.section.test_crop,
             "train_split": f"{self.data.section.train_split} ({len(self.data.pipeline.source)})",
             "test_split": f"{self.data.section.test_split} ({len(self.data.test)})",
             "seed": self.train.seed,
             "steps": self.steps,
-            "checkpoint": self.train.select,
+            "select": self.train.select,
+            "selected_step": self.final.latest(),
         }

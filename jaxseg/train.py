@@ -128,12 +128,15 @@ class NonFiniteGuard:
         self.skipped += 1
         self._in_a_row += 1
         terms = [name for name, value in metrics.items() if not np.isfinite(value)]
-        named = ", ".join(t for t in terms if t != "grad_norm") or "the gradient (the loss is not)"
+        named = (
+            ", ".join(t for t in terms if t != "grad_norm") or "the gradient (the loss is finite)"
+        )
         logging.warning("Step %d skipped: not finite: %s.", step, named)
         if self._in_a_row >= self._limit:
             raise UserError(
                 f"{self._in_a_row} steps in a row up to step {step} were not finite: {named}. "
-                "Lower optim.learning_rate, set optim.clip, or use method.dtype='float32'."
+                "Lower optim.learning_rate, set optim.clip or use method.dtype='float32', in "
+                "another --workdir."
             )
 
 
@@ -255,7 +258,7 @@ class Loop:
             if refit_due or save_due:
                 self._flush(pending, state)
                 pending = None
-                self.checkpoints.save(state, self._epoch.notes())
+                self._save(state)
             if refit_due:
                 state = self._refit(state, step, jax.random.fold_in(keys[1], step))
             state, metrics = step_fn(state, next(batches))
@@ -270,8 +273,14 @@ class Loop:
             if self.stop():
                 break
         self._flush(pending, state)
-        self.checkpoints.save(state, self._epoch.notes())
+        self._save(state)
         return state
+
+    def _save(self, state: State) -> None:
+        if self.best:
+            # The notes say that the best state is on disk, so it has to be there before them.
+            self.best.wait()
+        self.checkpoints.save(state, self._epoch.notes())
 
     def _boundary(self, done: int) -> bool:
         """Says whether the state after `done` steps is needed on the host now."""
@@ -284,7 +293,8 @@ class Loop:
         fresh = {g: self.transforms[g].init(state.params[g]) for g in self.method.resets}
         state = state.replace(opt_state=state.opt_state | fresh)
         self._progress.skip_time(time.perf_counter() - began)
-        return place(state, self.mesh)
+        # Copies, for a snapshot may share its buffers with the parameters, which the step donates.
+        return place(jax.tree.map(jnp.copy, state), self.mesh)
 
     def _run_hooks(self, done: int, state: State) -> None:
         began = time.perf_counter()
@@ -309,11 +319,13 @@ class Loop:
                 one = clu_metrics.Average(total=np.float64(value), count=np.int64(1))
                 before = self._window.get(name)
                 self._window[name] = one if before is None else before.merge(one)
-        if (done % self.log_every == 0 or done == self.steps) and self._window:
+        if done % self.log_every == 0 or done == self.steps:
             means = {k: float(v.total / v.count) for k, v in self._window.items()}
             self._window = {}
-            means.pop("nonfinite")
-            self._progress.update(done, {"loss": means["loss"]} | means)
+            means.pop("nonfinite", None)
+            # The loss first; it is missing where every step since the last line was skipped.
+            means = {k: means[k] for k in sorted(means, key=lambda name: name != "loss")}
+            self._progress.update(done, means)
             rates = {
                 "images_per_second": self._progress.images_per_second,
                 "skipped_steps": self._guard.skipped,

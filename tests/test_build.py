@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from jaxseg import build
 from jaxseg.checkpoint import Checkpoints
 from jaxseg.core import State, UserError
-from jaxseg.train import make_mesh
+from jaxseg.train import make_mesh, place
 
 SMALL = {"name": "scenes", "batch_size": 4, "size": 32, "crop": 32, "count": 8, "test_crop": 32}
 
@@ -43,7 +43,25 @@ def make_data(**fields):
         ),
         (
             lambda: build.call("train", build.TrainSection, {"steps": 3, "epochs": 1}),
-            "train.steps and train.epochs are both set",
+            "train.steps is 3 and train.epochs 1; set one of them",
+        ),
+        (
+            lambda: build.call("train", build.TrainSection, {"steps": 3, "save_every": 0}),
+            "train.save_every is 0; it must be at least 1",
+        ),
+        (lambda: make_data(views=0), "data.views is 0; it must be at least 1"),
+        (lambda: make_data(scale=(1.0,)), "data.scale is"),
+        (
+            lambda: build.make_method({"name": "infoseg", "clusters": 0}),
+            "method.clusters is 0; it must be at least 1",
+        ),
+        (
+            lambda: build.make_evaluators({"a": {"model": "untraned"}}, make_data(), 2),
+            "evals.a.model is 'untraned'; it is one of colour, trained, untrained",
+        ),
+        (
+            lambda: build.make_evaluators({"a": {"label": "clas"}}, make_data(), 2),
+            "evals.a.label is 'clas'; it is one of class, part",
         ),
         (
             lambda: build.make_evaluators({"a": {"probe": "argmax", "k": 3}}, make_data(), 2),
@@ -84,12 +102,18 @@ def test_a_workdir_belongs_to_its_config(tmp_path):
     workdir = tmp_path / "run"
     with pytest.raises(UserError, match="holds no run to evaluate"):
         build.claim_workdir(workdir, sections(), "evaluate")
+    build.claim_workdir(workdir, sections(steps=2), "train")
+    # Nothing has been trained yet, so that the mended config takes the place of the first.
     build.claim_workdir(workdir, sections(), "train")
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    checkpoints.save(make_state(2, 0.0))
+    checkpoints.close()
     build.claim_workdir(workdir, sections(), "train")
     build.claim_workdir(workdir, sections(log_every=7), "train")
     with pytest.raises(UserError, match=r"train.steps: 3 there, 4 here(.|\n)*another --workdir"):
         build.claim_workdir(workdir, sections() | {"train": {"steps": 4}}, "train")
-    build.claim_workdir(workdir, sections() | {"train": {"steps": 4}}, "evaluate")
+    found = build.claim_workdir(workdir, sections() | {"train": {"steps": 4}}, "evaluate")
+    assert found == sections()
     other = sections() | {"method": {"name": "infoseg", "tau": 0.9}}
     with pytest.raises(UserError, match=r"method.tau: 0.8 there, 0.9 here"):
         build.claim_workdir(workdir, other, "evaluate")
@@ -123,11 +147,24 @@ def test_starting_from_another_run_says_what_it_took(tmp_path):
 
 
 def test_starting_from_nothing(tmp_path):
-    with pytest.raises(UserError, match="holds no run"):
+    with pytest.raises(UserError, match="holds no trained state"):
         build.init_from(make_state(4, 0.0), str(tmp_path), ())
+
+
+def test_starting_from_a_run_that_is_not_finished(tmp_path):
+    """Written on four devices, read on one."""
     Checkpoints(tmp_path / "final").close()
-    with pytest.raises(UserError, match="holds no checkpoint"):
-        build.init_from(make_state(4, 0.0), str(tmp_path), ())
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    checkpoints.save(place(make_state(4, 2.0), make_mesh(jax.devices()[:4])))
+    checkpoints.close()
+    state, _ = build.init_from(make_state(4, 0.0), str(tmp_path), ())
+    np.testing.assert_array_equal(state.params["net"]["w"], np.full(4, 2.0))
+
+
+def test_a_workdir_that_is_a_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="is or lies in a file"):
+        build.claim_workdir(tmp_path / "file", sections(), "train")
 
 
 def test_a_group_that_is_not_there(tmp_path):

@@ -85,6 +85,31 @@ def test_a_refit_runs_before_its_steps_and_restarts_its_group(tmp_path):
     assert int(state.opt_state["a"][0].count) == 9
 
 
+def test_a_refit_may_keep_a_snapshot_of_the_parameters(tmp_path):
+    before = make_loop(tmp_path / "a", steps=4, refit_every=4).run(start())
+    after = make_loop(tmp_path / "b", steps=6, refit_every=4).run(start())
+    np.testing.assert_array_equal(after.extra["snapshot"], before.params["a"]["w"])
+
+
+def test_the_best_state_is_on_disk_before_a_checkpoint_says_so(tmp_path):
+    order = []
+
+    class Watched(Checkpoints):
+        def save(self, state, notes=None):
+            order.append((self.directory.name, "save"))
+            super().save(state, notes)
+
+        def wait(self):
+            order.append((self.directory.name, "wait"))
+            super().wait()
+
+    loop = make_loop(tmp_path, steps=4, best=Watched(tmp_path / "best", keep=1))
+    loop.checkpoints = Watched(tmp_path / "checkpoints")
+    loop.run(start())
+    saved = order.index(("best", "save"))
+    assert ("best", "wait") in order[saved : order.index(("checkpoints", "save"), saved)]
+
+
 def test_resuming_at_a_refit_repeats_it(tmp_path):
     whole = make_loop(tmp_path / "whole", refit_every=4).run(start())
     calls = iter([False] * 3 + [True])
@@ -105,7 +130,8 @@ def test_a_non_finite_step_changes_nothing_but_the_count(tmp_path):
     assert int(after.step) == 3
     assert_same(before, after)
     rows = read_metrics(tmp_path / "b" / "metrics.jsonl")
-    assert [row["train/skipped_steps"] for row in rows] == [0, 0]
+    assert [row["train/skipped_steps"] for row in rows] == [0, 0, 1]
+    assert "train/loss" not in rows[2]
 
 
 def test_several_non_finite_steps_in_a_row_stop_the_run(tmp_path):

@@ -24,7 +24,11 @@ class Toy(Method):
         return State(
             step=jnp.zeros((), jnp.int32),
             params={"a": {"w": jax.random.normal(key, (3,))}, "b": {"w": jnp.zeros((3,))}},
-            extra={"refits": jnp.zeros((), jnp.int32), "seen": jnp.zeros((), jnp.int32)},
+            extra={
+                "refits": jnp.zeros((), jnp.int32),
+                "seen": jnp.zeros((), jnp.int32),
+                "snapshot": jnp.zeros((3,)),
+            },
             frozen={"table": jnp.arange(3.0)},
         )
 
@@ -45,7 +49,11 @@ class Toy(Method):
 
     def refit(self, state, stream, key):
         seen = sum(int((batch.index >= 0).sum()) for batch in stream(batch_size=4))
-        extra = state.extra | {"refits": state.extra["refits"] + 1, "seen": jnp.int32(seen)}
+        extra = {
+            "refits": state.extra["refits"] + 1,
+            "seen": jnp.int32(seen),
+            "snapshot": state.params["a"]["w"],  # the very buffer that the next step is given
+        }
         return state.replace(extra=extra)
 
     def finish(self, state, stream, key):

@@ -174,6 +174,12 @@ def open_folder(
             image_root, sum(map(bool, found)), LABEL_ENDING,
         )  # fmt: skip
         found = ()
+    if class_names and not found:
+        raise UserError(
+            f"data.class_names is given, but no image under {image_root} has a label: looked for "
+            f"a{LABEL_ENDING} beside a.jpg. Add labels, name their folder in data.labels, or leave "
+            "data.class_names empty"
+        )
     classes = {"class": tuple(class_names)} if found else {}
     folder = Folder(image_root, names, found, classes, tuple(ignore), on_corrupt, channels)
     return dataclasses.replace(folder, bad=_check_files(folder))

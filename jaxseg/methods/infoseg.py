@@ -18,7 +18,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from jaxseg.core import Array, Batch, Method, Output, PyTree, State
+from jaxseg.core import Array, Batch, Method, Output, PyTree, State, UserError
 from jaxseg.losses.mutual_information import dv_bound, iic, jsd_bound
 from jaxseg.models.infoseg import InfoSegNet
 from jaxseg.views import colour
@@ -45,6 +45,7 @@ class InfoSeg(Method):
         layer_norm: LayerNorm on L and H; the paper does not say.
         jitter: brightness, contrast, saturation and hue of the copy for "iic".
         displacement: largest shift, in cells, of "iic".
+        lam: weight of the marginals' entropy in "iic"; Ji et al. use 1 to 1.5.
         dtype: "float32" or "bfloat16", of the network's computation; losses are float32.
     """
 
@@ -61,6 +62,7 @@ class InfoSeg(Method):
     layer_norm: bool = False
     jitter: tuple[float, ...] = (0.4, 0.4, 0.4, 0.125)
     displacement: int = 1
+    lam: float = 1.0
     dtype: str = "float32"
 
     choices: ClassVar[dict[str, tuple[str, ...]]] = {
@@ -69,6 +71,22 @@ class InfoSeg(Method):
         "assignment": ("soft", "hard"),
         "dtype": ("float32", "bfloat16"),
     }
+
+    def __post_init__(self):
+        super().__post_init__()
+        for field, least in (("clusters", 1), ("features", 1), ("negatives", 1)):
+            if (value := getattr(self, field)) < least:
+                raise UserError(f"method.{field} is {value}; it must be at least {least}.")
+        if len(self.patch_widths) != 5:
+            raise UserError(f"method.patch_widths is {self.patch_widths}; it has five channels.")
+        if len(self.jitter) != 4:
+            raise UserError(
+                f"method.jitter is {self.jitter}; it is (brightness, contrast, saturation, hue)."
+            )
+        if self.objective == "iic" and self.assignment == "hard":
+            raise UserError(
+                "method.objective 'iic' has no gradient through assignment 'hard'; use 'soft'."
+            )
 
     @property
     def _net(self) -> InfoSegNet:
@@ -141,7 +159,7 @@ class InfoSeg(Method):
         local, heads, extra = self._apply(state, both, train=True)
         mix = self._assign(local, heads)[1]
         first, second = jnp.split(mix, 2)
-        loss = iic(first, colour.flip_where(flip, second), None, self.displacement, 1.0)
+        loss = iic(first, colour.flip_where(flip, second), None, self.displacement, self.lam)
         return loss, (extra, {})
 
     def predict(self, state: State, image: Array) -> Output:

@@ -85,6 +85,11 @@ class InfoSegNet(nn.Module):
             x = ConvBlock(width, kernel, stride, self.dtype, name=f"patch{i}")(x, train)
         local = PointwiseResidual(self.features, self.dtype, name="local")(x, train)
         for i, width in enumerate(self.global_widths):
+            if min(x.shape[1:3]) < 2:
+                raise ValueError(
+                    f"an image is too small for InfoSeg: its map of {x.shape[1:3]} cells cannot be "
+                    f"halved for global_widths[{i}]; use a larger crop or fewer global_widths"
+                )
             x = ConvBlock(width, 4, 2, self.dtype, name=f"global{i}")(x, train)
         pooled = x.mean((1, 2))
         pooled = PointwiseResidual(self.features, self.dtype, name="global")(pooled, train)

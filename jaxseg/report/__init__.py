@@ -33,15 +33,24 @@ def _confusion(results: Sequence[Result], metrics: Sequence[dict]) -> Mapping[st
 
 def _samples(results: Sequence[Result], metrics: Sequence[dict]) -> Mapping[str, Figure]:
     del metrics
-    return {"samples": figures.sample_grid(results)} if results else {}
+    # Results over other images or labels (an earlier evaluation's, say) get a grid of their own.
+    groups: dict[tuple, list[Result]] = {}
+    for result in results:
+        images = tuple(image.tobytes() for image in result.samples.images)
+        groups.setdefault((images, result.classes), []).append(result)
+    names = [f"samples_{n}" if n else "samples" for n in range(len(groups))]
+    return {n: figures.sample_grid(g) for n, g in zip(names, groups.values(), strict=True)}
 
 
 SECTIONS: tuple[Section, ...] = (_samples, _curves, _confusion)
 
 
-def write(workdir: pathlib.Path) -> list[pathlib.Path]:
-    """Draws every section of the run in `workdir`; returns the PNG files in order."""
-    results = load_results(workdir / "evaluation")
+def write(workdir: pathlib.Path, results: Sequence[Result] | None = None) -> list[pathlib.Path]:
+    """Draws every section of the run in `workdir`; returns the PNG files in order.
+
+    `results` are those of one evaluation; default: all that lie in the work directory.
+    """
+    results = load_results(workdir / "evaluation") if results is None else results
     metrics = read_metrics(workdir / "metrics.jsonl")
     directory = workdir / "report"
     directory.mkdir(exist_ok=True)
