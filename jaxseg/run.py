@@ -50,10 +50,13 @@ class Run:
         pipeline = self.data.pipeline
         self.steps = self.train.steps or self.train.epochs * pipeline.steps_per_epoch
         self.key = jax.random.key(self.train.seed)
-        shapes = jax.eval_shape(self._drawing(self.method), self.key)
-        self.transforms = build.make_transforms(sections["optim"], shapes.params, self.steps)
         self.evaluators = build.make_evaluators(sections["evals"], self.data, self.train.samples)
-        self._check_shapes(shapes)
+        try:
+            shapes = jax.eval_shape(self._drawing(self.method), self.key)
+            self.transforms = build.make_transforms(sections["optim"], shapes.params, self.steps)
+            self._check_shapes(shapes)
+        except ValueError as error:
+            raise UserError(f"The config does not fit together: {error}") from error
         # The first thing on disk: after all that a config can get wrong, before all that is slow.
         build.claim_workdir(workdir, sections, mode)
         self.workdir = workdir
@@ -66,20 +69,17 @@ class Run:
         spec = build.batch_spec(self.data.section)
         image = self.data.pipeline.eval_view(self.data.test[0].image, {}).image
         test = jax.ShapeDtypeStruct((1, *image.shape), image.dtype)
-        try:
-            step = make_step(self.method, self.transforms, self.key)
-            jax.eval_shape(lambda s, b: step(init_optimiser(s, self.transforms), b), shapes, spec)
-            for section, evaluator in self.evaluators.values():
-                method = self._model(section.model)
-                state = jax.eval_shape(self._drawing(method), self.key)
-                output = jax.eval_shape(method.predict, state, test)
-                if isinstance(evaluator.probe, Argmax) and output.logits is None:
-                    raise UserError(
-                        f"evals.{evaluator.name}.probe is 'argmax', but the model "
-                        f"{section.model!r} has no classifier of its own; use 'cluster'."
-                    )
-        except ValueError as error:
-            raise UserError(f"The config does not fit together: {error}") from error
+        step = make_step(self.method, self.transforms, self.key)
+        jax.eval_shape(lambda s, b: step(init_optimiser(s, self.transforms), b), shapes, spec)
+        for section, evaluator in self.evaluators.values():
+            method = self._model(section.model)
+            state = jax.eval_shape(self._drawing(method), self.key)
+            output = jax.eval_shape(method.predict, state, test)
+            if isinstance(evaluator.probe, Argmax) and output.logits is None:
+                raise UserError(
+                    f"evals.{evaluator.name}.probe is 'argmax', but the model {section.model!r} "
+                    "has no classifier of its own; use 'cluster'."
+                )
 
     def _model(self, name: str) -> Method:
         """Returns the method that an entry of `evals` scores."""

@@ -112,7 +112,7 @@ def test_camvid(tmp_path, real_data):
             ("--config.modle.tau=1",),
             "config.modle is not a field. The fields of 'config' are: data, ev",
         ),
-        (("--config.data.crop=16",), "too small for InfoSeg: its map of (2, 2) cells"),
+        (("--config.data.crop=16",), "too small for InfoSeg: its map of (1, 1) cells"),
         (("--config.method.negatives=4",), "use a larger batch"),
         (("--config.method.bound=jds",), "method.bound is 'jds'; it is one of jsd, dv"),
         (("--config.data.batch_size=6",), "data.batch_size is 6, which 4 devices do not divide"),
