@@ -3,7 +3,8 @@
 python -m jaxseg.main --config=configs/infoseg_folder.py --config.data.root=DIR
 
 The network is small enough for two CPU cores; on a GPU, `--config.method.features=1024` and the
-widths of configs/infoseg_base.py are the paper's. Published number: none.
+widths of configs/infoseg_base.py are the paper's. Hardware: two CPU cores. Published number: none;
+measured: not run.
 """
 
 from configs import infoseg_base
