@@ -392,9 +392,11 @@ def claim_workdir(workdir: pathlib.Path, sections: dict[str, Any], mode: str) ->
         write_atomic(path, json.dumps(sections, indent=2, default=list) + "\n")
         return sections
     stored = json.loads(path.read_text())
-    before = _flatten(stored)
     # Through JSON, so that tuples compare with the lists they are stored as.
-    now = _flatten(json.loads(json.dumps(sections, default=list)))
+    now, before = (
+        _flatten(json.loads(json.dumps(with_defaults(tree), default=list)))
+        for tree in (sections, stored)
+    )
     ignored = MAY_CHANGE if mode == "train" else ("data", "optim", "train", "evals")
     changed = [
         f"  {key}: {before.get(key, 'absent')!r} there, {now.get(key, 'absent')!r} here"
@@ -408,6 +410,26 @@ def claim_workdir(workdir: pathlib.Path, sections: dict[str, Any], mode: str) ->
             + "\nGive another --workdir, or set them back to go on with that run."
         )
     return stored
+
+
+def with_defaults(sections: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the sections with the defaults of the fields that they leave out.
+
+    A field that came into being after a run was begun so has the value that the run was made with.
+    """
+    method, data = sections["method"], sections["data"]
+    functions: dict[str, list[Callable | None]] = {
+        "method": [METHODS.get(method.get("name", ""))],
+        "data": [DataSection, SOURCES.get(data.get("name", ""))],
+        "optim": [make_optimiser],
+        "train": [TrainSection],
+    }
+    filled = dict(sections)
+    for section, makers in functions.items():
+        parameters = [p for f in makers if f for p in inspect.signature(f).parameters.values()]
+        defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+        filled[section] = defaults | dict(sections.get(section, {}))
+    return filled
 
 
 def _below(key: str, prefixes: Iterable[str]) -> bool:

@@ -112,6 +112,7 @@ def test_a_workdir_belongs_to_its_config(tmp_path):
     build.claim_workdir(workdir, sections(log_every=7), "train")
     with pytest.raises(UserError, match=r"train.steps: 3 there, 4 here(.|\n)*another --workdir"):
         build.claim_workdir(workdir, sections() | {"train": {"steps": 4}}, "train")
+    build.claim_workdir(workdir, sections() | {"optim": {"name": "adam"}}, "train")
     found = build.claim_workdir(workdir, sections() | {"train": {"steps": 4}}, "evaluate")
     assert found == sections()
     other = sections() | {"method": {"name": "infoseg", "tau": 0.9}}
