@@ -76,6 +76,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument(
+        "--within", type=float, default=0.6, help="share of a run's time to kill in"
+    )
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     rng = random.Random(arguments.seed)
@@ -88,10 +91,18 @@ def main() -> None:
         finish(start(root, "warm"))
         whole_seconds = time.perf_counter() - again
         kills = []
+        share = arguments.kills + 1
         for number in range(arguments.kills):
             process = start(root, "killed")
-            # Anywhere from the imports on; early enough that many kills fit into one run.
-            time.sleep(rng.uniform(0, 0.6 * whole_seconds))
+            if number % 4 == 3:
+                # Anywhere from the imports to the first steps.
+                time.sleep(rng.uniform(0, 0.6 * whole_seconds))
+            else:
+                # Some way further into training, at no particular moment of a step or a save.
+                goal = latest_step(root / "killed") + rng.uniform(1, arguments.steps / share)
+                while process.poll() is None and latest_step(root / "killed") < goal:
+                    time.sleep(0.02)
+                time.sleep(rng.uniform(0, 0.3))
             name = ("SIGTERM", "SIGKILL")[number % 2]
             process.send_signal(getattr(signal, name))
             _, errors = process.communicate()
