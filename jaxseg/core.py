@@ -34,7 +34,8 @@ class Batch(struct.PyTreeNode):
     seed: Array  # u32[B] from (seed, epoch, index): a refit and the loss draw the same views
     image: Array | None = None  # u8[B V H W Ch]; 3 channels, or 4 with infrared
     size: Array | None = None  # i32[B V 2] valid height and width of each view; the rest is padding
-    tokens: Array | None = None  # f16[B V N D] cached frozen features, in the place of pixels
+    # f16[B V h w D] cached frozen features, in the place of pixels; N = h w tokens a view
+    tokens: Array | None = None
     regions: Array | None = None  # i32[B V H W] coherent regions, ids local to an image
     # f32[B V 5] y0 x0 y1 x1 of the view in the image, whose sides are 1, then flip; a view that was
     # padded reaches beyond it.
@@ -49,6 +50,16 @@ class Batch(struct.PyTreeNode):
         if self.image is None:
             raise ValueError("this batch holds no images; the method needs some")
         return self.image[:, 0]
+
+    def view(self, number: int) -> Array:
+        """Returns a view of each: tokens f16[B h w D] if there are any, else images u8[B H W Ch].
+
+        Raises ValueError for a batch with neither.
+        """
+        views = self.image if self.tokens is None else self.tokens
+        if views is None:
+            raise ValueError("this batch holds neither images nor tokens")
+        return views[:, number]
 
 
 class State(struct.PyTreeNode):
@@ -65,7 +76,8 @@ class Output(struct.PyTreeNode):
     """What a method says of a batch of images in evaluation mode."""
 
     features: Array  # f32[B h w D]
-    logits: Array | None = None  # f32[B h w K]; None = the method has no classifier of its own
+    # f32[B h w K], perhaps on a finer grid than the features; None = the method has no classifier
+    logits: Array | None = None
     levels: tuple[Array, ...] = ()  # i32[B h' w'] per-image groupings, fine to coarse
     aux: dict[str, Array] = struct.field(default_factory=dict)  # what pictures want
 
@@ -106,7 +118,18 @@ class Method(abc.ABC):
 
     @abc.abstractmethod
     def predict(self, state: State, image: Array) -> Output:
-        """Returns evaluation-mode outputs for images u8[B H W Ch] (or tokens f16[B N D])."""
+        """Returns evaluation-mode outputs for images u8[B H W Ch] (or tokens f16[B h w D])."""
+
+    def encode(self, state: State, image: Array) -> Array:
+        """Returns the frozen features f32[B h w D] of images u8[B H W Ch], which a cache keeps.
+
+        Raises UserError for a method that learns its features, for nothing of them can be kept.
+        """
+        del state, image
+        raise UserError(
+            f"{type(self).__name__} learns its features, so that they cannot be cached; leave "
+            "data.tokens empty."
+        )
 
     def refit(self, state: State, stream: Stream, key: Array) -> State:
         """Runs on the host before each step with step % refit_every == 0; default: no change."""
