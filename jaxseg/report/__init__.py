@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from jaxseg.evaluate import Result, load_results
+from jaxseg.record import Result, load_results
 from jaxseg.report import figures
 from jaxseg.report.figures import strips
 from jaxseg.writer import read_metrics

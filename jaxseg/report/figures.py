@@ -7,7 +7,7 @@ from matplotlib.colors import hsv_to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from jaxseg.evaluate import Result
+from jaxseg.record import Result
 
 IGNORED = np.array([0, 0, 0], np.uint8)  # of pixels without a label
 
