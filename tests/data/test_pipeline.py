@@ -8,7 +8,8 @@ import pytest
 
 from jaxseg.core import UserError
 from jaxseg.data.cache import Cached
-from jaxseg.data.pipeline import Pipeline, _TrainRows, spread
+from jaxseg.data.pipeline import Pipeline, spread
+from jaxseg.data.rows import TrainRows
 from jaxseg.data.source import Example
 from jaxseg.train import make_mesh
 from jaxseg.views.geometry import EvalView, TrainView
@@ -197,6 +198,6 @@ def test_rows_can_be_sent_to_worker_processes():
     rows = make(Cached(Numbered()))._rows()
     rows[3]
     sent = cloudpickle.loads(cloudpickle.dumps(rows))
-    assert isinstance(sent, _TrainRows)
+    assert isinstance(sent, TrainRows)
     assert not sent.source._kept
     assert_same(sent[5], rows[5])
