@@ -23,6 +23,7 @@ MEAN_COLOUR = np.array([124, 116, 104, 128], np.uint8)
 # A fourth band must not be called alpha: Pillow weighs the colours by alpha when it resizes RGBA.
 _MODES = {1: "L", 3: "RGB", 4: "RGBX"}
 _METHODS = ("bilinear", "nearest")
+_POSITIONS = ("random", "centre")
 
 
 def resize(array: np.ndarray, height: int, width: int, method: str = "bilinear") -> np.ndarray:
@@ -94,12 +95,13 @@ class View(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class TrainView:
-    """A random square view: resize, random scale, random crop, random flip.
+    """A square view: resize, random scale, random or centre crop, random flip.
 
     The shorter side becomes `resize` (0: the original size), then both sides are multiplied by one
-    draw from U(scale) and rounded half up, in a single resampling. A crop^2 window is drawn; where
-    the image is smaller, it is padded at the right and bottom with the mean colour of ImageNet.
-    With `flip`, half of the views are mirrored left to right, before the padding.
+    draw from U(scale) and rounded half up, in a single resampling. A crop^2 window is drawn, or
+    taken from the centre as in `EvalView` (`position`); where the image is smaller, it is padded at
+    the right and bottom with the mean colour of ImageNet. With `flip`, half of the views are
+    mirrored left to right, before the padding.
     """
 
     crop: int
@@ -107,9 +109,12 @@ class TrainView:
     scale: tuple[float, float] = (1.0, 1.0)
     flip: bool = True
     interpolation: str = "bilinear"
+    position: str = "random"  # of the crop: "random" or "centre"
 
     def __post_init__(self) -> None:
         _check_method(self.interpolation)
+        if self.position not in _POSITIONS:
+            raise ValueError(f"position must be one of {_POSITIONS}, got {self.position!r}")
         if self.crop < 1 or self.resize < 0:
             raise ValueError(f"crop must be at least 1 and resize at least 0, got {self}")
         if not 0 < self.scale[0] <= self.scale[1]:
@@ -127,7 +132,7 @@ class TrainView:
         draws = rng.random(4)
         full = self._scaled_size(image.shape, draws[0])
         h, w = min(full[0], self.crop), min(full[1], self.crop)
-        y, x = int(draws[1] * (full[0] - h + 1)), int(draws[2] * (full[1] - w + 1))
+        y, x = self._start(full[0] - h, draws[1]), self._start(full[1] - w, draws[2])
         window, flip = (y, x, h, w), bool(self.flip and draws[3] < 0.5)
         pixels = np.empty((self.crop, self.crop, image.shape[2]), np.uint8)
         pixels[:] = MEAN_COLOUR[: image.shape[2]]
@@ -137,6 +142,10 @@ class TrainView:
             _place(carried[name], resize_window(array, full, window, "nearest"), flip)
         size = np.array([h, w], np.int32)
         return View(pixels, carried, size, _box(full, window, self.crop, flip))
+
+    def _start(self, room: int, draw: float) -> int:
+        """Returns where the crop begins on a side that has `room` pixels more than it."""
+        return round(room / 2) if self.position == "centre" else int(draw * (room + 1))
 
     def _scaled_size(self, shape: tuple[int, ...], draw: float) -> tuple[int, int]:
         low, high = self.scale

@@ -98,6 +98,8 @@ def test_wrong_arguments():
         geometry.TrainView(crop=0)
     with pytest.raises(ValueError, match="either crop or pad_multiple"):
         geometry.EvalView(crop=4, pad_multiple=4)
+    with pytest.raises(ValueError, match=r"position must be one of .* got 'center'"):
+        geometry.TrainView(crop=4, position="center")
     rng = np.random.default_rng(0)
     with pytest.raises(ValueError, match=r"'regions' to be i32\[4, 4\]"):
         geometry.TrainView(crop=4)(noise(4, 4), {"regions": numbered(4, 5)}, rng)
@@ -125,6 +127,7 @@ views = st.builds(
     resize=st.sampled_from([0, 20, 40]),
     scale=st.sampled_from([(1.0, 1.0), (0.5, 1.5)]),
     interpolation=methods,
+    position=st.sampled_from(["random", "centre"]),
 )
 
 
@@ -236,6 +239,19 @@ def test_last_row_and_column_can_be_drawn():
     view, rng = geometry.TrainView(crop=3, flip=False), np.random.default_rng(0)
     corners = {tuple(view(noise(4, 5), {}, rng).box[:2] * (4, 5) + 0.5) for _ in range(200)}
     assert {(int(y), int(x)) for y, x in corners} == {(y, x) for y in (0, 1) for x in (0, 1, 2)}
+
+
+@pytest.mark.parametrize(("shape", "resize"), [((40, 61), 32), ((33, 20), 0), ((9, 50), 0)])
+def test_the_centre_crop_is_that_of_evaluation(shape, resize):
+    image, label = noise(*shape), numbered(*shape)
+    fixed = geometry.TrainView(crop=16, resize=resize, flip=False, position="centre")
+    test = geometry.EvalView(crop=16, resize=resize)(image, {"class": label})
+    for seed in range(3):
+        view = fixed(image, {"class": label}, np.random.default_rng(seed))
+        height, width = view.size
+        np.testing.assert_array_equal(view.size, test.size)
+        np.testing.assert_array_equal(view.image[:height, :width], test.image[:height, :width])
+        np.testing.assert_array_equal(view.maps["class"], test.label["class"])
 
 
 def test_four_channels_are_padded_with_the_middle_of_infrared():
