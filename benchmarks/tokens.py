@@ -3,10 +3,9 @@
 python benchmarks/tokens.py --config=configs/smooseg_tiny_camvid.py --root=DIR
 python benchmarks/tokens.py --config=configs/smooseg_scenes.py --steps=50
 
-Both ways run the whole of training: the pipeline reads, the device steps, over `--steps` steps after
-two to warm up; without the cache the backbone runs in each. `build_seconds` is what the cache costs
-once. The cache is built in a temporary folder, below `--folder` where the disk of the real one is to
-be measured.
+Both ways run the whole of training: the pipeline reads, the device steps, over `--steps` steps
+after two to warm up; without the cache the backbone runs in each. `build_seconds` is what the cache
+costs once. It is built in a temporary folder, below `--folder` to measure the disk of another.
 """
 
 import argparse
