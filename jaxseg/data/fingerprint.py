@@ -10,7 +10,10 @@ import json
 import os
 from collections.abc import Iterable
 
-from jaxseg.core import UserError
+import jax
+import numpy as np
+
+from jaxseg.core import PyTree, UserError
 from jaxseg.data.source import Source
 from jaxseg.views.geometry import TrainView
 
@@ -40,6 +43,20 @@ def of_files(root: str, names: Iterable[str]) -> str:
     return hasher.hexdigest()
 
 
+def of_arrays(tree: PyTree) -> str:
+    """Returns the fingerprint of a tree of arrays: their paths, types, shapes and values.
+
+    So it holds for weights, wherever they come from, with all that is kept beside them.
+    """
+    hasher = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(tree)):
+        array = np.asarray(leaf)
+        name = jax.tree_util.keystr(path)
+        hasher.update(json.dumps((name, array.dtype.name, array.shape)).encode())
+        hasher.update(array.tobytes())
+    return hasher.hexdigest()
+
+
 def of_source(source: Source) -> str:
     """Returns the fingerprint of a source's images.
 
@@ -59,7 +76,7 @@ def of_features(weights: str, architecture: str, source: Source, view: TrainView
     """Returns the fingerprint of the frozen features of a source's training views.
 
     Args:
-        weights: hash of the frozen weights.
+        weights: fingerprint of the frozen weights, as `of_arrays` gives it.
         architecture: whatever else the features depend on, such as the network's name, the block
             and the kind of feature that is taken.
         source: the split; `view`: the geometry in which it is seen.
