@@ -9,6 +9,7 @@ from PIL import Image
 
 from jaxseg.core import UserError
 from jaxseg.data import potsdam_tiles
+from jaxseg.data.images import read_image
 from jaxseg.data.potsdam import (
     COLOURS6,
     EXPECTED,
@@ -64,7 +65,7 @@ def test_tiles_are_the_halved_images(release):
         row, column = (50 * int(number) for number in at.split("_"))
         where = np.s_[row : row + 50, column : column + 50]
         tif = release / "4_Ortho_RGBIR" / f"top_potsdam_{place}_RGBIR.tif"
-        whole = np.asarray(Image.open(tif)).astype(int)
+        whole = read_image(tif, 4).astype(int)
         halved = (whole.reshape(100, 2, 100, 2, 4).sum((1, 3)) + 2) // 4
         np.testing.assert_array_equal(six[index].image, halved[where])
         np.testing.assert_array_equal(three[index].image, halved[where][..., :3])
@@ -163,7 +164,7 @@ def test_bands_and_settings(tmp_path):
     write_potsdam_release(tmp_path)
     out = str(tmp_path / "tiles")
     for path in (tmp_path / "4_Ortho_RGBIR").iterdir():
-        bands = np.asarray(Image.open(path))
+        bands = read_image(path, 4)
         irrg = tmp_path / "3_Ortho_IRRG" / path.name.replace("RGBIR", "IRRG")
         save(np.ascontiguousarray(bands[..., [3, 0, 1]]), irrg)
     prepare_potsdam(str(tmp_path), out, bands="IRRG", tile=50)
