@@ -24,7 +24,7 @@ def make_data(**fields):
     ("function", "message"),
     [
         (lambda: make_data(btach_size=3), "data.btach_size is not a field. Did you mean 'batch_s"),
-        (lambda: make_data(name="scene"), "data.name is 'scene'; it is one of camvid, folder, sc"),
+        (lambda: make_data(name="scene"), "data.name is 'scene'; it is one of camvid, "),
         (lambda: make_data(channels=4), "data.channels is 4; 'scenes' has 3"),
         (lambda: make_data(scale=(2.0, 1.0)), r"section 'data' .*scale must be \(low, high\)"),
         (
