@@ -82,8 +82,10 @@ def _scan(
             yield prefix + entry.name
 
 
-def read_image(path: str | os.PathLike[str], channels: int = 3) -> np.ndarray:
+def read_image(path: str | os.PathLike[str], channels: int = 3, upright: bool = True) -> np.ndarray:
     """Reads an image file into u8[H W Ch], the EXIF orientation applied.
+
+    With `upright=False` the pixels are as stored, whatever the orientation.
 
     With `channels=3`, RGB in [0, 255]: grey is repeated; palettes, CMYK and YCbCr are converted;
     alpha is dropped, not composited. 16-bit grey is scaled by its full range (0..65535 -> 0..255,
@@ -99,12 +101,8 @@ def read_image(path: str | os.PathLike[str], channels: int = 3) -> np.ndarray:
         raise ValueError(f"channels must be 3 (RGB) or 4 (RGB and infrared), got {channels}")
     with _opened(path, "image") as image:
         if channels == 4:
-            return _four_bands(image, path)
-        # Malformed EXIF is common in photographs and says nothing of the pixels.
-        image.load()
-        with contextlib.suppress(Exception):
-            ImageOps.exif_transpose(image, in_place=True)
-        return _rgb(image, path)
+            return _four_bands(image, path, upright)
+        return _rgb(_loaded(image, upright), path)
 
 
 def read_label(
@@ -250,6 +248,16 @@ def _pairs(tags: dict[int, tuple[int, ...]], at: int, size: int) -> list[tuple[i
     return list(zip(tags.get(at, ()), tags.get(size, ()), strict=False))
 
 
+def _loaded(image: ImageFile.ImageFile, upright: bool) -> ImageFile.ImageFile:
+    """Decodes an image and, if asked, turns it as its EXIF orientation says."""
+    image.load()
+    if upright:
+        # Malformed EXIF is common in photographs and says nothing of the pixels.
+        with contextlib.suppress(Exception):
+            ImageOps.exif_transpose(image, in_place=True)
+    return image
+
+
 def _rgb(image: Image.Image, path: str | os.PathLike[str]) -> np.ndarray:
     """Converts a decoded image of any mode to u8[H W 3]."""
     if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I"):
@@ -273,7 +281,9 @@ def _rgb(image: Image.Image, path: str | os.PathLike[str]) -> np.ndarray:
     return np.asarray(image)
 
 
-def _four_bands(image: ImageFile.ImageFile, path: str | os.PathLike[str]) -> np.ndarray:
+def _four_bands(
+    image: ImageFile.ImageFile, path: str | os.PathLike[str], upright: bool
+) -> np.ndarray:
     """Returns the four stored bands of a file, u8[H W 4]."""
     if image.format == "TIFF" and image.mode == "RGB" and _bands(image) == 4:
         # Pillow drops a fourth band whose meaning the TIFF does not state (ExtraSamples = 0), as it
@@ -288,10 +298,7 @@ def _four_bands(image: ImageFile.ImageFile, path: str | os.PathLike[str]) -> np.
         # Pillow would divide the colours by what it takes for premultiplied alpha.
         found = "a fourth band that the TIFF declares as premultiplied alpha (ExtraSamples = 1)"
     else:
-        image.load()
-        with contextlib.suppress(Exception):
-            ImageOps.exif_transpose(image, in_place=True)
-        return np.asarray(image)
+        return np.asarray(_loaded(image, upright))
     raise Unreadable(
         f"cannot read image {_shown(path)} as four channels: found {found}; expected red, green, "
         "blue, infrared stored as an RGBA PNG or TIFF (ExtraSamples = 0 or 2). Convert it, or read "
