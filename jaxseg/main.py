@@ -14,7 +14,7 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from jaxseg import build, evaluate
+from jaxseg import build, record
 from jaxseg.core import UserError
 from jaxseg.run import Run
 
@@ -68,7 +68,7 @@ def main(argv: list[str]) -> None:
         if stop.received:
             logging.warning("Stopped by a signal and saved; the same command goes on from there.")
             sys.exit(128 + stop.received)
-    print(evaluate.score_table(run.evaluate()))
+    print(record.score_table(run.evaluate()))
     print(f"Pictures: {workdir / 'report'}")
 
 

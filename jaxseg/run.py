@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
-from jaxseg import build, evaluate, report
+from jaxseg import build, evaluate, record, report
 from jaxseg.checkpoint import Checkpoints
 from jaxseg.core import Method, State, UserError
 from jaxseg.evaluation.probes import Argmax
@@ -168,7 +168,7 @@ class Run:
     def _eval_key(self) -> jax.Array:
         return jax.random.fold_in(self.key, 4)
 
-    def evaluate(self) -> list[evaluate.Result]:
+    def evaluate(self) -> list[record.Result]:
         """Runs every evaluator on the final state; keeps the results and draws the report."""
         trained, _ = self.final.restore(self.untrained)
         results = []
@@ -180,7 +180,7 @@ class Run:
                 state = trained if section.model == "trained" else self.untrained
                 predict = functools.partial(self._predict, state)
             result = evaluator.run(predict, self._eval_key)
-            evaluate.save_result(self.workdir / "evaluation", result, self._protocol(name))
+            record.save_result(self.workdir / "evaluation", result, self._protocol(name))
             results.append(result)
         report.write(self.workdir, results)
         return results
