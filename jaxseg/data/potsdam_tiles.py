@@ -57,7 +57,7 @@ def prepare_potsdam(
       bands: "RGBIR", "RGB" or "IRRG"; "" = the first of these that is there.
       tile: side of a tile in pixels of the halved image.
       seed: of the draw of test tiles. IIC's tiles keep IIC's lists.
-      threads: images cut at a time; each takes about 0.5 GB of memory.
+      threads: images cut at a time; each takes about 0.8 GB of memory.
       report: called with (images done, images in all).
 
     Returns:
