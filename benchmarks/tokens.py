@@ -72,7 +72,7 @@ def measure(arguments: argparse.Namespace, folder: str) -> dict[str, Any]:
         "gain": round(with_cache / without, 1),
         "build_seconds": round(built, 1),
         "bytes_per_image": store.image_bytes,
-        "bytes": store.bytes,
+        "bytes": store.total_bytes,
         "disk_free_bytes": shutil.disk_usage(folder).free,
         "device": str(jax.devices()[0]),
     }

@@ -48,6 +48,11 @@ class Bsds500:
         """As `Folder.skipped`."""
         return self.images.skipped
 
+    @property
+    def fingerprint(self) -> str:
+        """As `Folder.fingerprint`."""
+        return self.images.fingerprint
+
     def __len__(self) -> int:
         return len(self.images)
 

@@ -70,12 +70,13 @@ class Folder:
     @property
     def fingerprint(self) -> str:
         """Of the image files and of how they are read; labels change no image."""
-        files = of_files(self.root, self.names)
+        # The type, for one that derives from this may read images otherwise.
+        read = type(self).__name__, self.channels, of_files(self.root, self.names)
         if self.on_corrupt == "error":
-            return digest("folder", self.channels, files)
+            return digest(*read)
         # A label that cannot be read also has the next image take the place of its own.
         labels = of_files("", self.labels) if self.classes else ""
-        return digest("folder", self.channels, files, sorted(self.bad), labels)
+        return digest(*read, sorted(self.bad), labels)
 
     def __len__(self) -> int:
         return len(self.names)

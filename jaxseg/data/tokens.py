@@ -15,35 +15,26 @@ folder need one build between them; hosts with folders of their own make a copy 
 run on local devices alone, or the hosts that wait would hold up the one that computes.
 """
 
-import collections
-import concurrent.futures
 import contextlib
 import dataclasses
 import functools
 import io
-import itertools
 import json
 import os
 import pathlib
-import shutil
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 from absl import logging
 
 from jaxseg.core import UserError
-from jaxseg.data.disk import locked, new_file, too_full
+from jaxseg.data.disk import new_file
 
-SHARD_BYTES = 256 * 2**20
-
-Read = Callable[[int], np.ndarray]  # index -> image u8[H W Ch], all of one size
-Encode = Callable[[np.ndarray], Any]  # images u8[B H W Ch] -> features f[B h w D]
+FIELD = "data.tokens"  # of the config; for messages
 
 _DTYPE = np.dtype(np.float16)
-_FIELD = "data.tokens"
-_PROGRESS_SECONDS = 2.0
+_OPEN_SHARDS = 256  # each takes a file descriptor, of which a process often has 1,024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +57,7 @@ class TokenStore:
     )
 
     @property
-    def bytes(self) -> int:
+    def total_bytes(self) -> int:
         """The disk space of the features."""
         return sum(self.shard_bytes(number) for number in range(self.shards))
 
@@ -86,8 +77,32 @@ class TokenStore:
 
     def shard_bytes(self, number: int) -> int:
         """Returns the size of a complete shard's file."""
-        rows = len(self.rows(number))
-        return len(_header((rows, *self.shape))) + rows * self.image_bytes
+        return len(self.header(number)) + len(self.rows(number)) * self.image_bytes
+
+    def header(self, number: int) -> bytes:
+        """Returns the start of a shard's file, before the features."""
+        return _header((len(self.rows(number)), *self.shape))
+
+    def is_whole(self, number: int) -> bool:
+        """Says whether a shard's file is there, of the right size and with the right header."""
+        header = self.header(number)
+        try:
+            with self.path(number).open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                return size == self.shard_bytes(number) and file.read(len(header)) == header
+        except OSError:
+            return False
+
+    def manifest(self) -> dict[str, Any]:
+        """Returns what the file manifest.json of a complete cache holds."""
+        return {
+            "fingerprint": pathlib.Path(self.folder).name,
+            "dtype": _DTYPE.name,
+            "count": self.count,
+            "shape": list(self.shape),
+            "shard_rows": self.shard_rows,
+            "shard_bytes": [self.shard_bytes(number) for number in range(self.shards)],
+        }
 
     @property
     def image_bytes(self) -> int:
@@ -101,6 +116,8 @@ class TokenStore:
         number, row = divmod(range(self.count)[index], self.shard_rows)
         shard = self._maps.get(number)
         if shard is None:
+            if len(self._maps) >= _OPEN_SHARDS:
+                self._maps.clear()
             shard = self._maps[number] = self._open(number)
         # A copy, so that the disk is read here, in a reading thread, not where the array is used.
         return np.array(shard[row])
@@ -129,7 +146,7 @@ class TokenStore:
 
     def means(self) -> np.ndarray:
         """Returns the mean of each image's features, of length 1, f32[N D]; reads all of them."""
-        return _means((self[index] for index in range(self.count)), self.count)
+        return unit_means(self[index] for index in range(self.count))
 
     def derived(self, name: str, make: Callable[[], np.ndarray]) -> np.ndarray:
         """Returns make(), kept beside the features as `name`.npy from the first call on.
@@ -141,7 +158,7 @@ class TokenStore:
             return np.load(path, allow_pickle=False)
         array = make()
         try:
-            with new_file(path, array.nbytes, _FIELD) as file:
+            with new_file(path, array.nbytes, FIELD) as file:
                 np.save(file, array, allow_pickle=False)
         except OSError as error:
             # A cache that somebody else made may be there to read alone.
@@ -149,138 +166,25 @@ class TokenStore:
         return array
 
 
-def build_tokens(
-    directory: str | os.PathLike[str],
-    fingerprint: str,
-    count: int,
-    read: Read,
-    encode: Encode,
-    batch_size: int,
-    threads: int = 2,
-    progress: Callable[[int], None] = lambda done: None,
-) -> TokenStore:
-    """Returns the features of `count` images, from the cache where it is complete, else computed.
+def open_tokens(folder: pathlib.Path, count: int) -> TokenStore | None:
+    """Returns the cache of `count` images in a folder named by its fingerprint.
 
-    Args:
-        directory: where caches lie; made if it is not there.
-        fingerprint: of all that the features depend on (see `fingerprint`).
-        read: gives an image by its index; called from `threads` threads.
-        encode: gives features, f32 or f16, of a batch of `batch_size` images; always of this size,
-            the last one filled up by repetition.
-        progress: told how many images are done, every few seconds.
-
-    Raises:
-        UserError: the disk is or becomes too full, or the directory cannot be written; a feature is
-            not finite in float16; or what `read` raises.
+    Returns None unless the manifest is as expected and every shard is whole.
     """
-    folder = pathlib.Path(directory).expanduser() / fingerprint
-    if store := _complete(folder, fingerprint, count):
-        return store
-    with locked(folder, _FIELD) as alone:
-        # Whoever held the lock may have built it.
-        if store := _complete(folder, fingerprint, count):
-            return store
-        if alone:
-            for left in folder.glob("*.tmp"):
-                left.unlink()
-        # The shape is known once a batch is computed.
-        first = next(_encoded([0], read, encode, batch_size, threads))
-        store = _plan(folder, count, first.shape)
-        _build(store, read, encode, batch_size, threads, progress)
-        manifest = json.dumps(_manifest(store, fingerprint), indent=1) + "\n"
-        with new_file(folder / "manifest.json", len(manifest), _FIELD) as file:
-            file.write(manifest.encode())
-        return store
+    try:
+        stored = json.loads((folder / "manifest.json").read_text())
+        height, width, channels = stored["shape"]
+        store = TokenStore(str(folder), count, (height, width, channels), stored["shard_rows"])
+        same = stored == store.manifest()
+    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
+        return None
+    return store if same and all(map(store.is_whole, range(store.shards))) else None
 
 
-def _encoded(
-    indices: Iterable[int], read: Read, encode: Encode, batch_size: int, threads: int
-) -> Iterator[np.ndarray]:
-    """Yields the features f16[h w D] of images in order, computed in batches of `batch_size`.
-
-    The images of a batch are read while the one before it is encoded. Raises UserError where a
-    feature is not finite in float16.
-    """
-    indices = iter(indices)
-    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        waiting: collections.deque[list[concurrent.futures.Future[np.ndarray]]] = (
-            collections.deque()
-        )
-        while True:
-            if chunk := list(itertools.islice(indices, batch_size)):
-                waiting.append([pool.submit(read, index) for index in chunk])
-            if not waiting:
-                return
-            if len(waiting) > 1 or not chunk:
-                images = [future.result() for future in waiting.popleft()]
-                yield from _encode_batch(images, encode, batch_size)
-
-
-def _encode_batch(images: list[np.ndarray], encode: Encode, batch_size: int) -> np.ndarray:
-    filled = images + images[-1:] * (batch_size - len(images))
-    features = np.asarray(encode(np.stack(filled)))[: len(images)]
-    with np.errstate(over="ignore"):
-        narrow = features.astype(_DTYPE)
-    if not np.isfinite(narrow).all():
-        raise UserError(
-            f"data.tokens: the features reach {np.abs(features).max():g}, which float16 cannot "
-            "hold (65504 at most); check the weights, or leave data.tokens empty"
-        )
-    return narrow
-
-
-def mean_features(
-    count: int, read: Read, encode: Encode, batch_size: int, threads: int = 2
-) -> np.ndarray:
-    """Returns what `TokenStore.means` does, f32[N D], computed without keeping the features."""
-    return _means(_encoded(range(count), read, encode, batch_size, threads), count)
-
-
-def _means(tokens: Iterable[np.ndarray], count: int) -> np.ndarray:
-    means = np.stack(
-        [one.mean((0, 1), dtype=np.float32) for one in itertools.islice(tokens, count)]
-    )
+def unit_means(tokens: Iterable[np.ndarray]) -> np.ndarray:
+    """Returns the means of features f16[h w D] over their cells, of length 1, f32[N D]."""
+    means = np.stack([one.mean((0, 1), dtype=np.float32) for one in tokens])
     return means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
-
-
-def _plan(folder: pathlib.Path, count: int, shape: tuple[int, ...]) -> TokenStore:
-    """Returns the store to be built, its shards as large as they may be."""
-    if len(shape) != 3:
-        raise ValueError(f"features of an image have the shape {shape}, expected (h, w, D)")
-    height, width, channels = shape
-    image_bytes = height * width * channels * _DTYPE.itemsize
-    rows = max(1, SHARD_BYTES // image_bytes)
-    return TokenStore(str(folder), count, (height, width, channels), min(rows, count))
-
-
-def _build(
-    store: TokenStore,
-    read: Read,
-    encode: Encode,
-    batch_size: int,
-    threads: int,
-    progress: Callable[[int], None],
-) -> None:
-    """Computes and writes the shards that are not there yet."""
-    missing = [number for number in range(store.shards) if not _is_whole(store, number)]
-    needed = sum(map(store.shard_bytes, missing))
-    if (free := shutil.disk_usage(store.folder).free) < needed:
-        raise too_full(pathlib.Path(store.folder), needed, free, _FIELD)
-    indices = itertools.chain.from_iterable(map(store.rows, missing))
-    tokens = _encoded(indices, read, encode, batch_size, threads)
-    done = store.count - sum(len(store.rows(number)) for number in missing)
-    reported = time.monotonic()
-    for number in missing:
-        rows = len(store.rows(number))
-        with new_file(store.path(number), needed, _FIELD) as file:
-            file.write(_header((rows, *store.shape)))
-            for row in itertools.islice(tokens, rows):
-                file.write(row.tobytes())
-                done += 1
-                if done == store.count or time.monotonic() - reported > _PROGRESS_SECONDS:
-                    reported = time.monotonic()
-                    progress(done)
-        needed -= store.shard_bytes(number)
 
 
 @functools.lru_cache(maxsize=8)
@@ -290,37 +194,3 @@ def _header(shape: tuple[int, ...]) -> bytes:
     description = {"descr": _DTYPE.str, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(buffer, description)
     return buffer.getvalue()
-
-
-def _is_whole(store: TokenStore, number: int) -> bool:
-    """Says whether a shard's file is there, of the right size and with the right header."""
-    header = _header((len(store.rows(number)), *store.shape))
-    try:
-        with store.path(number).open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            return size == store.shard_bytes(number) and file.read(len(header)) == header
-    except OSError:
-        return False
-
-
-def _manifest(store: TokenStore, fingerprint: str) -> dict[str, Any]:
-    return {
-        "fingerprint": fingerprint,
-        "dtype": _DTYPE.name,
-        "count": store.count,
-        "shape": list(store.shape),
-        "shard_rows": store.shard_rows,
-        "shard_bytes": [store.shard_bytes(number) for number in range(store.shards)],
-    }
-
-
-def _complete(folder: pathlib.Path, fingerprint: str, count: int) -> TokenStore | None:
-    """Returns the store in a folder if the manifest is as expected and the shards are whole."""
-    try:
-        stored = json.loads((folder / "manifest.json").read_text())
-        height, width, channels = stored["shape"]
-        store = TokenStore(str(folder), count, (height, width, channels), stored["shard_rows"])
-        same = stored == _manifest(store, fingerprint)
-    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
-        return None
-    return store if same and all(_is_whole(store, n) for n in range(store.shards)) else None

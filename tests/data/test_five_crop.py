@@ -1,18 +1,13 @@
 """Five-crop: corners and centre of each image, with its maps."""
 
 import dataclasses
-import os
 
 import cloudpickle
 import numpy as np
 import pytest
-from PIL import Image
 
 from jaxseg.core import UserError
-from jaxseg.data.cache import Cached
-from jaxseg.data.fingerprint import of_source
 from jaxseg.data.five_crop import FiveCrop
-from jaxseg.data.folder import open_folder
 from jaxseg.data.scenes import Scenes
 from jaxseg.data.source import Example
 
@@ -94,64 +89,3 @@ def test_what_a_thread_keeps_does_not_travel():
 def test_an_image_without_a_half():
     with pytest.raises(UserError, match=r"image a is 1x4 .* no half; remove it"):
         FiveCrop(Placed(((1, 4),)))[0]
-
-
-@pytest.fixture
-def folder(tmp_path):
-    for name in ("a.png", "b.png"):
-        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / name)
-    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "a_label.png")
-    return tmp_path
-
-
-def opened(folder, **fields):
-    return open_folder(str(folder), class_names=("one",), **fields)
-
-
-def test_fingerprints_change_with_images_alone(folder):
-    before = of_source(opened(folder))
-    assert of_source(opened(folder)) == before
-    assert of_source(Cached(opened(folder))) == before
-    assert of_source(FiveCrop(opened(folder))) != before
-    assert of_source(FiveCrop(Cached(opened(folder)))) == of_source(FiveCrop(opened(folder)))
-    Image.fromarray(np.zeros((8, 8), np.uint8)).save(folder / "b_label.png")
-    assert of_source(opened(folder)) == before
-    os.utime(folder / "b.png", ns=(1, 1))
-    touched = of_source(opened(folder))
-    assert touched != before
-    (folder / "b.png").rename(folder / "c.png")
-    (folder / "b_label.png").unlink()
-    assert of_source(opened(folder)) not in (before, touched)
-
-
-def test_labels_count_where_a_bad_one_changes_the_image(folder):
-    before = of_source(opened(folder, on_corrupt="skip"))
-    os.utime(folder / "a_label.png", ns=(1, 1))
-    assert of_source(opened(folder, on_corrupt="skip")) != before
-
-
-def test_fingerprints_of_files_that_cannot_be_looked_at(folder):
-    source = opened(folder)
-    before = of_source(source)
-    (folder / "b.png").unlink()
-    assert of_source(source) != before
-
-
-def test_fingerprints_of_scenes():
-    found = {
-        of_source(Scenes(**fields))
-        for fields in (
-            {},
-            {"count": 2000},  # what {} says too
-            {"seed": 1},
-            {"size": 64},
-            {"split": "val"},
-            {"count": 3},
-        )
-    }
-    assert len(found) == 5
-
-
-def test_a_source_without_a_fingerprint():
-    with pytest.raises(UserError, match=r"Placed source have no fingerprint.* leave data.tokens"):
-        of_source(FiveCrop(Placed()))

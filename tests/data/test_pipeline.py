@@ -11,7 +11,8 @@ from jaxseg.data.cache import Cached
 from jaxseg.data.pipeline import Pipeline, spread
 from jaxseg.data.rows import TrainRows
 from jaxseg.data.source import Example
-from jaxseg.data.tokens import TokenStore, build_tokens
+from jaxseg.data.token_build import build_tokens
+from jaxseg.data.tokens import TokenStore
 from jaxseg.train import make_mesh
 from jaxseg.views.geometry import EvalView, TrainView
 

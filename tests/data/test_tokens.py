@@ -13,17 +13,17 @@ import subprocess
 import sys
 import time
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from jaxseg.core import UserError
-from jaxseg.data import disk, tokens
-from jaxseg.data.fingerprint import of_arrays, of_features
+from jaxseg.data import disk, token_build, tokens
+from jaxseg.data.fingerprint import of_features
 from jaxseg.data.five_crop import FiveCrop
 from jaxseg.data.folder import open_folder
-from jaxseg.data.tokens import TokenStore, build_tokens, mean_features
+from jaxseg.data.token_build import build_tokens, mean_features
+from jaxseg.data.tokens import TokenStore
 from jaxseg.views.geometry import TrainView
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -73,7 +73,7 @@ def assert_right(store: TokenStore) -> None:
 
 @pytest.fixture
 def shards_of_three(monkeypatch):
-    monkeypatch.setattr(tokens, "SHARD_BYTES", 3 * 48 + 1)
+    monkeypatch.setattr(token_build, "SHARD_BYTES", 3 * 48 + 1)
 
 
 def test_cached_features_are_those_computed_rounded_to_float16(tmp_path, shards_of_three):
@@ -87,7 +87,7 @@ def test_cached_features_are_those_computed_rounded_to_float16(tmp_path, shards_
     files = sorted(p.name for p in pathlib.Path(store.folder).iterdir())
     shards = [f"tokens-0000{n}.npy" for n in range(4)]
     assert files == ["lock", "manifest.json", *shards]
-    assert store.bytes == sum(store.path(n).stat().st_size for n in range(4))
+    assert store.total_bytes == sum(store.path(n).stat().st_size for n in range(4))
     assert np.load(store.path(3), allow_pickle=False).shape == (2, *SHAPE)
 
 
@@ -192,26 +192,13 @@ def test_features_of_other_inputs_are_never_taken(tmp_path, change):
     assert not inputs.build(tmp_path / "cache")
 
 
-def test_fingerprints_of_weights():
-    tree = {"a": {"w": np.arange(6.0).reshape(2, 3)}, "b": np.zeros(2, np.float32)}
-    others = [
-        {"a": {"w": np.arange(6.0).reshape(3, 2)}, "b": tree["b"]},
-        {"a": {"v": tree["a"]["w"]}, "b": tree["b"]},
-        {"a": tree["a"], "b": np.zeros(2, np.int32)},
-        {"a": tree["a"], "b": np.array([0.0, 1e-30], np.float32)},
-    ]
-    assert of_arrays(tree) == of_arrays(jax.tree.map(np.copy, tree))
-    assert of_arrays({"b": jax.numpy.zeros(2)}) == of_arrays({"b": tree["b"]})
-    assert len({of_arrays(other) for other in [tree, *others]}) == 5
-
-
 # A build that says what it reads, one number a line, and takes its time for each batch.
 SCRIPT = """
 import sys, time
 import numpy as np
-from jaxseg.data import tokens
+from jaxseg.data import token_build
 
-tokens.SHARD_BYTES = 3 * 48 + 1
+token_build.SHARD_BYTES = 3 * 48 + 1
 
 def read(index):
     print(index, flush=True)
@@ -223,7 +210,7 @@ def encode(images):
 
 print("ready", flush=True)
 sys.stdin.readline()
-tokens.build_tokens(sys.argv[1], "f" * 64, 11, read, encode, batch_size=2, threads=1)
+token_build.build_tokens(sys.argv[1], "f" * 64, 11, read, encode, batch_size=2, threads=1)
 """
 
 
@@ -297,7 +284,7 @@ def test_without_locks_two_builds_are_still_right(tmp_path, shards_of_three, mon
 
 def test_a_full_disk_is_said_before_anything_is_written(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(tokens.shutil, "disk_usage", lambda path: usage._replace(free=500))
+    monkeypatch.setattr(token_build.shutil, "disk_usage", lambda path: usage._replace(free=500))
     # 11 images of 48 bytes, and the header of one shard.
     with pytest.raises(UserError, match=r"data.tokens: .* is full: .* 656 bytes .* and 500 are fr"):
         build(tmp_path)
@@ -350,11 +337,18 @@ def test_errors_while_reading_reach_the_caller(tmp_path, shards_of_three):
     assert_right(build(tmp_path))
 
 
-def test_progress_ends_with_all(tmp_path, monkeypatch):
+def test_progress_ends_with_all(tmp_path, shards_of_three, monkeypatch):
     done = []
-    monkeypatch.setattr(tokens, "_PROGRESS_SECONDS", -1.0)
     build(tmp_path, progress=done.append)
-    assert done == list(range(1, COUNT + 1))
+    assert done == [COUNT]
+    monkeypatch.setattr(token_build, "_PROGRESS_SECONDS", -1.0)
+    build(tmp_path, "e" * 64, progress=done.append)
+    assert done[1:] == [4, 8, 11]
+    store = build(tmp_path, "e" * 64)
+    store.path(0).unlink()
+    store.path(2).unlink()
+    build(tmp_path, "e" * 64, progress=done.append)
+    assert done[4:] == [9, 11]  # of six images, five were there
 
 
 def test_a_store_travels_to_other_processes_without_its_maps(tmp_path):
@@ -363,6 +357,14 @@ def test_a_store_travels_to_other_processes_without_its_maps(tmp_path):
     sent = pickle.dumps(store)
     assert len(sent) < 1000
     assert_right(pickle.loads(sent))
+
+
+def test_few_shards_are_open_at_once(tmp_path, shards_of_three, monkeypatch):
+    monkeypatch.setattr(tokens, "_OPEN_SHARDS", 2)
+    store = build(tmp_path)
+    for index in (0, 4, 10, 1, 7):
+        np.testing.assert_array_equal(store[index], expected(index))
+        assert len(store._maps) <= 2
 
 
 def test_a_shard_that_is_cut_short_while_in_use(tmp_path, shards_of_three):
