@@ -52,10 +52,10 @@ def _embedding(results: Sequence[Result], metrics: Sequence[dict]) -> Mapping[st
 def _smoothness(results: Sequence[Result], metrics: Sequence[dict]) -> Mapping[str, Figure]:
     del metrics
     drawn = [r for r in results if "delta_histogram" in r.samples.extra]
+    if not drawn:
+        return {}
     title = "smoothness penalty delta of pairs within an image"
-    return {
-        "smoothness": figures.histogram(r, "delta_histogram", title, (0.0, 1.0)) for r in drawn[:1]
-    }
+    return {"smoothness": figures.histogram(drawn[0], "delta_histogram", title, (0.0, 1.0))}
 
 
 SECTIONS: tuple[Section, ...] = (_samples, _curves, _confusion, _embedding, _smoothness)
