@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 import cv2
 import numpy as np
 import scipy.io
+from absl import logging
 from PIL import Image
 
 from jaxseg.core import UserError
@@ -88,10 +89,13 @@ def prepare_potsdam(
             future.result()
             report(done, len(waiting))
     lists = _archived_lists(top) if archived else _draw_lists(out, sorted(jobs), seed)
+    finish = os.path.join(out, "tiles.json")
+    if os.path.exists(finish):
+        os.remove(finish)  # a run that stops between two lists must not leave those of two draws
     for name, tiles in lists.items():
         _write(os.path.join(out, f"{name}.txt"), "".join(f"{one}\n" for one in tiles))
     finished = settings | {"seed": None if archived else seed, "images": len(jobs)}
-    _write(os.path.join(out, "tiles.json"), json.dumps(finished, indent=2) + "\n")
+    _write(finish, json.dumps(finished, indent=2) + "\n")
     return {name: len(tiles) for name, tiles in lists.items()}
 
 
@@ -115,7 +119,14 @@ def _find_images(top: str, bands: str, out: str) -> tuple[dict[str, str], dict[s
     labels = found.get("label_noboundary", {}) | found.get("label", {})
     labels = {place: path for place, path in labels.items() if place in LABELLED}
     bands = bands or there[0]
-    return found[bands.lower()], labels, bands
+    images = found[bands.lower()]
+    counts = len(images), len(labels.keys() & images.keys())
+    if counts != (IMAGES, len(LABELLED)):
+        logging.warning(
+            "Potsdam: %d images under %s, %d of them with labels; the release has %d and %d",
+            counts[0], top, counts[1], IMAGES, len(LABELLED),
+        )  # fmt: skip
+    return images, labels, bands
 
 
 Tile = tuple[str, np.ndarray, np.ndarray | None]  # name, image u8[t t Ch], label u8[t t]
