@@ -74,6 +74,7 @@ def prepare_potsdam(
     archived = os.path.isdir(os.path.join(top, "imgs")) and os.path.isdir(os.path.join(top, "gt"))
     if archived:
         settings: dict[str, object] = {"bands": "RGBIR", "tile": tile, "source": "IIC's tiles"}
+        labels = {"all": "gt"}
         jobs = {"all": lambda: _archived_tiles(top, tile)}
     else:
         images, labels, bands = _find_images(top, bands, out)
@@ -84,7 +85,9 @@ def prepare_potsdam(
         }
     _claim(out, settings)
     with concurrent.futures.ThreadPoolExecutor(max(1, threads)) as pool:
-        waiting = [pool.submit(_write_tiles, out, name, job) for name, job in jobs.items()]
+        waiting = [
+            pool.submit(_write_tiles, out, name, name in labels, job) for name, job in jobs.items()
+        ]
         for done, future in enumerate(concurrent.futures.as_completed(waiting), 1):
             future.result()
             report(done, len(waiting))
@@ -206,10 +209,11 @@ def _claim(out: str, settings: dict[str, object]) -> None:
         )
 
 
-def _write_tiles(out: str, name: str, tiles: Callable[[], Iterable[Tile]]) -> None:
-    """Writes the tiles of one image, unless they are there: labels first, then both at once."""
+def _write_tiles(out: str, name: str, labelled: bool, tiles: Callable[[], Iterable[Tile]]) -> None:
+    """Writes the tiles of one image, unless they are there, with labels if there are any now."""
     final = {kind: os.path.join(out, kind, name) for kind in ("labels", "images")}
-    if os.path.isdir(final["images"]):
+    without = labelled and not (os.path.isdir(final["labels"]) and os.listdir(final["labels"]))
+    if os.path.isdir(final["images"]) and not without:
         return
     begun = {kind: os.path.join(out, f".{kind}-{name}") for kind in final}
     for kind in final:

@@ -135,6 +135,16 @@ def test_an_incomplete_release_is_told(tmp_path, monkeypatch):
     assert "3 of them with labels" in lines[0]
 
 
+def test_labels_that_come_later_are_taken(tmp_path):
+    write_potsdam_release(tmp_path)
+    labels, aside = tmp_path / "5_Labels_for_participants", tmp_path.parent / f"{tmp_path.name}_off"
+    labels.rename(aside)
+    assert prepare_potsdam(str(tmp_path), tile=50)["unlabelled_train"] == 20
+    aside.rename(labels)
+    assert prepare_potsdam(str(tmp_path), tile=50)["unlabelled_train"] == 8
+    assert open_potsdam(str(tmp_path), "labelled")[0].label["class"].min() >= 0
+
+
 def test_labels_of_other_images_do_not_count(tmp_path):
     write_potsdam_release(tmp_path)
     labels = tmp_path / "5_Labels_for_participants"
