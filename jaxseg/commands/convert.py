@@ -95,9 +95,10 @@ def convert(
         f"{out}: {arch}, {sum(array.size for array in flat.values()):,} values, "
         f"mean {mean.tolist()}, std {std.tolist()}, sha256 {digest[:12]}"
     ]
-    if ignored:
-        shown = ", ".join(ignored[:8]) + ", ..." * (len(ignored) > 8)
-        lines.append(f"left out ({len(ignored)}): {shown}")
+    # A counter of BatchNorm's is no weight.
+    left = [key for key in ignored if not key.endswith("num_batches_tracked")]
+    if left:
+        lines.append(f"left out ({len(left)}): {', '.join(left[:8])}{', ...' * (len(left) > 8)}")
     return lines
 
 

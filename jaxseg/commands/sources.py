@@ -1,5 +1,6 @@
 """Reads the arrays of files that others published, and executes nothing in them."""
 
+import argparse
 import pathlib
 import pickle
 import zipfile
@@ -75,7 +76,9 @@ def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
             "newer: pip install 'jaxseg[torch]'"
         )
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        # DINO's training checkpoints hold their options so: a record, whose making runs nothing.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path} holds more than arrays, which could only be read by executing it, so that it "

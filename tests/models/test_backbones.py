@@ -1,11 +1,14 @@
 """Backbones by name: sizes of all of them, features of the small ones."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxseg.core import UserError
+from jaxseg.models import weights
 from jaxseg.models.backbones import ARCHITECTURES, Backbone
 
 # Parameters of the published models without their heads.
@@ -21,10 +24,15 @@ PUBLISHED = {
 }
 
 
+@functools.cache
+def abstract(arch):
+    return jax.eval_shape(Backbone(arch).init, jax.random.key(0))
+
+
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_every_architecture_has_its_sizes(arch):
     backbone = Backbone(arch)
-    tree = jax.eval_shape(backbone.init, jax.random.key(0))
+    tree = abstract(arch)
     side = 2 * backbone.patch
     image = jax.ShapeDtypeStruct((1, side, 2 * side, 3), jnp.uint8)
     features = jax.eval_shape(backbone.features, tree, image)
@@ -34,6 +42,11 @@ def test_every_architecture_has_its_sizes(arch):
     if arch in PUBLISHED:
         count = sum(leaf.size for leaf in jax.tree.leaves(tree["params"]))
         assert count == PUBLISHED[arch]
+
+
+def test_shapes_tell_architectures_apart():
+    found = [tuple(sorted(weights.shapes(abstract(arch)).items())) for arch in ARCHITECTURES]
+    assert len(set(found)) == len(ARCHITECTURES)
 
 
 @pytest.mark.parametrize("arch", ["vit_test", "resnet_test"])
