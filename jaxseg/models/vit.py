@@ -36,7 +36,7 @@ class VisionTransformer(nn.Module):
     Attributes:
         patch: side of a patch in pixels.
         width: D, length of a token.
-        blocks, heads: depth, and attention heads a block; D is a multiple of the heads.
+        blocks, heads: depth (1 or more), and attention heads a block, of which D is a multiple.
         trained: cells on a side of the table of absolute positions; unused with "rotary".
         positions: how absolute positions get to another grid: "dino" as DINO and DINOv2 do it,
             "antialias" as DINOv2 with registers does; or "rotary", which has no table (DINOv3).
