@@ -4,8 +4,8 @@ python -m jaxseg.main --config=configs/stego_tiny_camvid.py \
     --config.data.root=DIR --config.method.weights=FILE
 
 This is no self-supervised result: FILE holds a ViT-Tiny/16 that was trained with ImageNet's labels,
-through python -m jaxseg.convert. The linear probe beside it reads this data set's labels; nothing
-else does.
+through python -m jaxseg.convert with --mean=0.5,0.5,0.5 --std=0.5,0.5,0.5. The linear probe beside
+it reads this data set's labels; nothing else does.
 
 Hardware and hours: not run. Published: none; measured: not run.
 """

@@ -25,9 +25,11 @@ def test_the_highest_coefficient_without_collapse_is_suggested():
     assert all(line.endswith("collapsed") for line in lines[-2:])
 
 
-def test_how_many_clusters_must_be_in_use_can_be_said():
-    found = thresholds.suggest(fake, (0.0,), (0.3, 0.7), least_use=0.2)
-    assert found.best.beta_across == 0.7
+@pytest.mark.parametrize(("share", "across"), [(0.29, 0.7), (0.31, 0.3)])
+def test_how_much_entropy_must_be_left_can_be_said(share, across):
+    """Two of ten clusters have log 2 / log 10 = 0.301 of the largest entropy."""
+    found = thresholds.suggest(fake, (0.0,), (0.3, 0.7), least_entropy=share)
+    assert found.best.beta_across == across
 
 
 def test_a_run_that_diverged_is_not_suggested():
@@ -48,5 +50,5 @@ def test_where_everything_collapsed_nothing_is_suggested():
 def test_wrong_searches_are_refused():
     with pytest.raises(UserError, match="grid of thresholds is empty"):
         thresholds.suggest(fake, (), (0.5,))
-    with pytest.raises(UserError, match="least share of clusters in use is 40"):
-        thresholds.suggest(fake, least_use=40)
+    with pytest.raises(UserError, match="least share of the entropy is 40"):
+        thresholds.suggest(fake, least_entropy=40)
