@@ -84,6 +84,14 @@ class Folder:
                 self._log_once(actual, error)
         raise UserError(f"none of the {len(self)} images under {self.root} can be read")
 
+    def stored(self, index: int) -> bytes | None:
+        """Returns the bytes of image file `index`, None where it cannot be read."""
+        try:
+            with open(os.path.join(self.root, self.names[index]), "rb") as file:
+                return file.read()
+        except OSError:
+            return None
+
     def _read(self, index: int, is_standin: bool) -> Example:
         path = os.path.join(self.root, self.names[index])
         image = read_image(path, self.channels)
