@@ -41,10 +41,15 @@ def infoseg(clusters: int) -> ConfigDict:
             "crop": 128,
             "scale": (1.0, 1.0),
             "flip": True,
+            "position": "random",  # of the crop; or "centre"
+            "padding": "corner",  # of images smaller than the crop; or "centre"
             "test_resize": 0,
+            "test_side": "shorter",  # which side test_resize sets; or "longer"
+            "test_scale": 1.0,  # factor of both sides after test_resize
             "test_crop": 128,
             "test_pad_multiple": 32,  # where test_crop is 0
-            "interpolation": "bilinear",
+            "interpolation": "bilinear",  # or "linear" (OpenCV's) or "nearest"
+            "test_interpolation": "",  # "" = as in training
             "train_split": "train",
             "test_split": "val",
             "cache": False,  # keep decoded examples in memory

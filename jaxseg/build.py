@@ -43,9 +43,9 @@ MODELS: dict[str, type[Method] | None] = {"trained": None, "untrained": None, "c
 # What may differ between the runs that share a work directory: it changes no trained number.
 MAY_CHANGE = (
     "data.cache", "data.threads", "data.workers", "data.prefetch", "data.test_split",
-    "data.test_resize", "data.test_crop", "data.test_pad_multiple", "train.log_every",
-    "train.save_every", "train.keep", "train.monitor_every", "train.evaluate_every",
-    "train.samples", "evals",
+    "data.test_resize", "data.test_side", "data.test_scale", "data.test_crop",
+    "data.test_pad_multiple", "data.test_interpolation", "train.log_every", "train.save_every",
+    "train.keep", "train.monitor_every", "train.evaluate_every", "train.samples", "evals",
 )  # fmt: skip
 
 
@@ -61,10 +61,19 @@ class DataSection:
     crop: int = 128  # training: side of the square random crop
     scale: tuple[float, float] = (1.0, 1.0)  # training: random scale before the crop
     flip: bool = True  # training: mirror half of the views
+    position: str = "random"  # training: where the crop lies, "random" or "centre"
+    # Where an image smaller than a crop lies in it: "corner", or "centre" of zeros that count as
+    # image (IIC).
+    padding: str = "corner"
     test_resize: int = 0  # evaluation: shorter side in pixels; 0 = as it is
+    test_side: str = "shorter"  # evaluation: the side that test_resize sets, or "longer"
+    test_scale: float = 1.0  # evaluation: factor of both sides after test_resize
     test_crop: int = 0  # evaluation: side of the square centre crop; 0 = the whole image
     test_pad_multiple: int = 32  # evaluation of whole images: sides are padded to multiples of it
-    interpolation: str = "bilinear"  # of images, in training and evaluation: bilinear or nearest
+    # Of images: "bilinear" (Pillow's, which averages when it shrinks), "linear" (OpenCV's, which
+    # does not) or "nearest"; labels are always "nearest".
+    interpolation: str = "bilinear"
+    test_interpolation: str = ""  # evaluation; "" = as in training
     train_split: str = "train"
     test_split: str = "val"
     cache: bool = False  # keep decoded examples in memory
@@ -240,8 +249,8 @@ def make_data(values: Mapping[str, Any], seed: int, mesh: Mesh, labels: bool) ->
 
 def make_view(section: DataSection) -> TrainView:
     """Returns the geometry of training views."""
-    values = {f: getattr(section, f) for f in ("crop", "resize", "scale", "flip", "interpolation")}
-    return call("data", TrainView, values)
+    fields = ("crop", "resize", "scale", "flip", "interpolation", "position", "padding")
+    return call("data", TrainView, {field: getattr(section, field) for field in fields})
 
 
 def make_eval_view(section: DataSection) -> EvalView:
@@ -250,7 +259,10 @@ def make_eval_view(section: DataSection) -> EvalView:
         "resize": section.test_resize,
         "crop": section.test_crop,
         "pad_multiple": 0 if section.test_crop else section.test_pad_multiple,
-        "interpolation": section.interpolation,
+        "interpolation": section.test_interpolation or section.interpolation,
+        "side": section.test_side,
+        "scale": section.test_scale,
+        "padding": section.padding,
     }
     return call("data", EvalView, values)
 

@@ -18,6 +18,8 @@ import numpy as np
 
 from jaxseg.commands.bar import Bar
 from jaxseg.core import UserError
+from jaxseg.data.bsds500 import Bsds500
+from jaxseg.data.catalogue import Entry
 from jaxseg.data.folder import Folder
 from jaxseg.data.images import find_files
 from jaxseg.data.packed import Packed
@@ -42,7 +44,7 @@ class Finding:
 def check_split(
     split: str,
     open_split: Callable[..., Source],
-    official: int | None,
+    entry: Entry,
     seconds: float,
 ) -> list[Finding]:
     """Checks one split; reading examples takes at most about `seconds`.
@@ -50,13 +52,13 @@ def check_split(
     Args:
         split: its name, for the table.
         open_split: opens it; takes on_corrupt="skip", where the source has that field.
-        official: images of the official release; None = unknown.
+        entry: what is known of the data set.
     """
     try:
         source = open_split()
     except UserError as error:
         return [Finding(split, "layout", "not as expected", "", True, str(error))]
-    found = [_count(split, len(source), official)]
+    found = [_count(split, len(source), entry.expected.get(split))]
     if isinstance(source, Folder):
         found += list(_check_files(split, source))
         # Only so are damaged files met when they are read.
@@ -66,7 +68,7 @@ def check_split(
     if len(source):
         sample = _Sample(source)
         sample.read(seconds, Bar(f"reading {split!r}", len(source)))
-        found += list(sample.findings(split))
+        found += list(sample.findings(split, split in entry.void))
     return found
 
 
@@ -97,11 +99,8 @@ def _check_files(split: str, source: Folder) -> Iterator[Finding]:
     if not source.labels:
         return
     bare = [name for name, label in zip(source.names, source.labels, strict=True) if not label]
-    yield Finding(
-        split, "images without label", str(len(bare)), "0", bool(bare),
-        f"{_listing(bare, len(bare))}. Add their labels, or list the labelled images alone"
-        if bare else "",
-    )  # fmt: skip
+    # Where labels are needed, the source could not even be opened without them.
+    yield Finding(split, "images without label", str(len(bare)))
     orphans = _labels_without_image(source)
     yield Finding(
         split, "labels without image", str(len(orphans)), "0", bool(orphans),
@@ -196,6 +195,8 @@ class _Sample:
         try:
             example = self._source[index]
             counts = {kind: self._count(example, kind) for kind in self._counts}
+            if isinstance(self._source, Bsds500):
+                self._source.segmentations(index)
         except UserError as error:
             with self._lock:
                 self._read += 1
@@ -225,8 +226,8 @@ class _Sample:
             )
         return np.bincount((label + 1).ravel(), minlength=classes + 1)
 
-    def findings(self, split: str) -> Iterator[Finding]:
-        """Says what was read."""
+    def findings(self, split: str, is_void: bool) -> Iterator[Finding]:
+        """Says what was read; `is_void` says that no pixel need have a label."""
         total = len(self._source)
         all_read = self._read == total
         part = "all read" if all_read else f"a random {self._read} of {total} read"
@@ -242,11 +243,12 @@ class _Sample:
             names = self._source.classes[kind]
             unseen = [name for name, count in zip(names, counts[1:], strict=True) if not count]
             share = 100 * counts[1:].sum() / max(counts.sum(), 1)
+            wrong = counts[1:].sum() == 0 < self._read and not is_void
             found = f"{share:.1f} % of pixels, {len(names) - len(unseen)} of {len(names)} classes"
             if unseen:
                 found += f"; not seen: {_listing(unseen, len(unseen))}"
             yield Finding(
-                split, f"labelled, {kind}", found, "", counts[1:].sum() == 0 < self._read,
+                split, f"labelled, {kind}", found, "", wrong,
                 "No pixel has a label: the labels are another release's, or of a held-out test set",
             )  # fmt: skip
 
@@ -273,7 +275,7 @@ def format_findings(findings: Iterable[Finding]) -> str:
 
 def check(
     splits: Mapping[str, Callable[..., Source]],
-    official: Mapping[str, int],
+    entry: Entry,
     seconds: float,
 ) -> list[Finding]:
     """Checks splits, each opened by a function, in about `seconds` of reading in all."""
@@ -281,5 +283,5 @@ def check(
     end = time.monotonic() + seconds
     for number, (split, open_split) in enumerate(splits.items()):
         share = max(end - time.monotonic(), 1.0) / (len(splits) - number)
-        findings += check_split(split, open_split, official.get(split), share)
+        findings += check_split(split, open_split, entry, share)
     return findings

@@ -1,4 +1,4 @@
-"""What is behind python -m jaxseg.prepare: list, check and pack data sets."""
+"""What is behind python -m jaxseg.prepare: list, check, pack and cut data sets."""
 
 import argparse
 import ast
@@ -7,7 +7,7 @@ import inspect
 import pathlib
 import sys
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jaxseg import build
@@ -15,8 +15,9 @@ from jaxseg.commands.check import check, format_findings
 from jaxseg.commands.pack import SHARD_BYTES, Packer
 from jaxseg.core import UserError
 from jaxseg.data import SOURCES
-from jaxseg.data.catalogue import CATALOGUE
+from jaxseg.data.catalogue import CATALOGUE, Entry
 from jaxseg.data.packed import read_manifest
+from jaxseg.data.potsdam_tiles import prepare_potsdam
 from jaxseg.data.source import Source
 
 # Reading examples may take this long, so that a check is over within a minute.
@@ -53,7 +54,7 @@ def run_check(arguments: argparse.Namespace) -> int:
         split: functools.partial(build.call, "data", opener, fields, split=split)
         for split in _splits(arguments)
     }
-    findings = check(splits, _official(arguments), arguments.seconds)
+    findings = check(splits, _entry(arguments), arguments.seconds)
     print(format_findings(findings))
     wrong = sum(finding.wrong for finding in findings)
     print(f"\n{arguments.name}: {f'{wrong} things are wrong' if wrong else 'all is right'}.")
@@ -93,6 +94,19 @@ def run_pack(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def run_tiles(arguments: argparse.Namespace) -> int:
+    """Cuts Potsdam's large images into the tiles that the methods were trained on."""
+
+    def report(done: int, total: int) -> None:
+        print(f"{done}/{total} images cut", file=sys.stderr, flush=True)
+
+    counts = prepare_potsdam(
+        arguments.root, arguments.out, seed=arguments.seed, bands=arguments.bands, report=report
+    )
+    print(", ".join(f"{name}: {count} tiles" for name, count in counts.items()))
+    return 0
+
+
 def _opener(arguments: argparse.Namespace) -> tuple[Callable[..., Source], dict[str, Any]]:
     """Returns the function that opens the data set, and its fields but for the split."""
     opener = build.pick("NAME", arguments.name, SOURCES)
@@ -125,12 +139,12 @@ def _splits(arguments: argparse.Namespace) -> Sequence[str]:
     return CATALOGUE[arguments.name].splits
 
 
-def _official(arguments: argparse.Namespace) -> Mapping[str, int]:
-    """Returns the official counts by split; of a packed data set, those of what was packed."""
+def _entry(arguments: argparse.Namespace) -> Entry:
+    """Returns what is known of a data set; of a packed one, what is known of what was packed."""
     name = arguments.name
     if name == "packed":
         name = read_manifest(str(pathlib.Path(arguments.root).expanduser()))["source"]
-    return CATALOGUE[name].expected if name in CATALOGUE else {}
+    return build.pick("the source of the packed set", name, CATALOGUE)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -155,6 +169,12 @@ def make_parser() -> argparse.ArgumentParser:
     packing.add_argument(
         "--shard-mib", type=float, default=SHARD_BYTES / 2**20, help="size of a shard (%(default)s)"
     )
+    tiling = commands.add_parser("tiles", help="cut the images of ISPRS Potsdam into tiles")
+    tiling.add_argument("--root", required=True, help="folder of the release, or of IIC's archive")
+    tiling.add_argument("--out", default="", help="folder of the tiles (ROOT/tiles)")
+    tiling.add_argument("--seed", type=int, default=0, help="of the test tiles (%(default)s)")
+    tiling.add_argument("--bands", default="", help="RGBIR, RGB or IRRG (the first that is there)")
+    tiling.set_defaults(run=run_tiles)
     return parser
 
 

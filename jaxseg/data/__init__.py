@@ -2,15 +2,33 @@
 
 from collections.abc import Callable
 
+from jaxseg.data.aerial import open_dubai, open_loveda, open_potsdam_crops, open_vaihingen
+from jaxseg.data.bsds500 import open_bsds500
 from jaxseg.data.camvid import open_camvid
+from jaxseg.data.cityscapes import open_cityscapes19, open_cityscapes27
 from jaxseg.data.folder import open_folder
+from jaxseg.data.kitti import open_kitti_semantic, open_kitti_step
 from jaxseg.data.packed import open_packed
+from jaxseg.data.potsdam import open_potsdam, open_potsdam3
 from jaxseg.data.scenes import Scenes
 from jaxseg.data.source import Source
+from jaxseg.data.tfds import open_tfds
 
 SOURCES: dict[str, Callable[..., Source]] = {
+    "bsds500": open_bsds500,
     "camvid": open_camvid,
+    "cityscapes19": open_cityscapes19,
+    "cityscapes27": open_cityscapes27,
+    "dubai": open_dubai,
     "folder": open_folder,
+    "kitti_semantic": open_kitti_semantic,
+    "kitti_step": open_kitti_step,
+    "loveda": open_loveda,
     "packed": open_packed,
+    "potsdam": open_potsdam,
+    "potsdam3": open_potsdam3,
+    "potsdam_crops": open_potsdam_crops,
     "scenes": Scenes,
+    "tfds": open_tfds,
+    "vaihingen": open_vaihingen,
 }

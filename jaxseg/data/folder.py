@@ -10,7 +10,7 @@ Names are paths relative to the image folder, with "/" between the parts.
 import dataclasses
 import os
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from absl import logging
@@ -56,6 +56,8 @@ class Folder:
     on_corrupt: str = "error"
     channels: int = 3
     bad: frozenset[int] = frozenset()  # indices whose files failed the check of headers
+    # Reads a label file into i32[H W]; None = ids as they are, those in `ignore` -1.
+    decode: Callable[[str], np.ndarray] | None = None
     # Files found damaged while reading, so that each is logged once in a process.
     _logged: set[str] = dataclasses.field(default_factory=set, compare=False, repr=False)
 
@@ -99,7 +101,7 @@ class Folder:
             return Example(image=image, name=self.names[index])
         label = np.full(image.shape[:2], -1, np.int32)
         if self.labels[index] and not is_standin:
-            label = read_label(self.labels[index], len(self.classes["class"]), self.ignore)
+            label = self._read_label(self.labels[index])
         if label.shape != image.shape[:2]:
             raise UserError(
                 f"label {self.labels[index]} is {_by(label.shape)} and its image {path} is "
@@ -107,6 +109,11 @@ class Folder:
                 "size. Export the label again from the image at its full size"
             )
         return Example(image=image, label={"class": label}, name=self.names[index])
+
+    def _read_label(self, path: str) -> np.ndarray:
+        if self.decode is not None:
+            return self.decode(path)
+        return read_label(path, len(self.classes["class"]), self.ignore)
 
     def _log_once(self, index: int, error: Unreadable) -> None:
         if self.names[index] not in self._logged:
@@ -149,10 +156,6 @@ def open_folder(
         missing; files are damaged (with "error", or all of them); sizes differ; `labels` is given
         without `class_names`.
     """
-    if on_corrupt not in ("error", "skip"):
-        raise UserError(f"data.on_corrupt is {on_corrupt!r}; expected 'error' or 'skip'")
-    if channels not in (3, 4):
-        raise UserError(f"data.channels is {channels}; expected 3 (RGB) or 4 (with infrared)")
     if labels and not class_names:
         raise UserError(
             f"data.labels is {labels!r} but data.class_names is empty; name the classes in the "
@@ -164,7 +167,7 @@ def open_folder(
         text.replace("{split}", split) for text in (images, labels, split_list)
     )
     top = os.path.abspath(os.path.expanduser(root))
-    _require_folder(top, "data.root")
+    require_folder(top, "data.root")
     image_root = _sub_folder(top, images, "data.images")
     label_root = _sub_folder(top, labels, "data.labels") if labels else ""
     if label_root == image_root:
@@ -189,11 +192,26 @@ def open_folder(
             "data.class_names empty"
         )
     classes = {"class": tuple(class_names)} if found else {}
-    folder = Folder(image_root, names, found, classes, tuple(ignore), on_corrupt, channels)
+    return checked(Folder(image_root, names, found, classes, tuple(ignore), on_corrupt, channels))
+
+
+def checked(folder: Folder) -> Folder:
+    """Returns the folder with `bad` set, after a check of every header.
+
+    Raises:
+      UserError: `on_corrupt` or `channels` is none of the values that `open_folder` takes; files
+        are damaged (with on_corrupt="error", or all of them); a label has another size.
+    """
+    if folder.on_corrupt not in ("error", "skip"):
+        raise UserError(f"data.on_corrupt is {folder.on_corrupt!r}; expected 'error' or 'skip'")
+    if folder.channels not in (3, 4):
+        raise UserError(
+            f"data.channels is {folder.channels}; expected 3 (RGB) or 4 (with infrared)"
+        )
     return dataclasses.replace(folder, bad=_check_files(folder))
 
 
-def _require_folder(path: str, field: str) -> None:
+def require_folder(path: str, field: str) -> None:
     """Raises UserError unless `path` is a folder that can be listed."""
     if not os.path.exists(path):
         raise UserError(f"{field}: there is no folder {path}. Check the path, or create it")
@@ -205,7 +223,7 @@ def _require_folder(path: str, field: str) -> None:
 
 def _sub_folder(top: str, name: str, field: str) -> str:
     path = os.path.normpath(os.path.join(top, name))
-    _require_folder(path, field)
+    require_folder(path, field)
     return path
 
 
@@ -242,7 +260,7 @@ def _select(names: tuple[str, ...], path: str, image_root: str) -> tuple[str, ..
     if missing:
         raise UserError(
             f"data.split_list {path}: {len(missing)} of its {len(wanted)} names are not among the "
-            f"{len(names)} images under {image_root}: {_few(missing)}. Names are relative to that "
+            f"{len(names)} images under {image_root}: {few(missing)}. Names are relative to that "
             "folder, with or without the suffix; correct the list or data.images"
         )
     twofold = [line for line in wanted if len(known[line]) > 1]
@@ -278,7 +296,7 @@ def _mirrored(names: tuple[str, ...], label_root: str) -> tuple[str, ...]:
     if missing:
         raise UserError(
             f"{len(missing)} of {len(names)} images have no label under {label_root}: "
-            f"{_few([_stem(name) + '.png' for name in missing])}. Add them, or name the labelled "
+            f"{few([_stem(name) + '.png' for name in missing])}. Add them, or name the labelled "
             "images in data.split_list"
         )
     return tuple(os.path.join(label_root, files[_stem(name)]) for name in names)
@@ -327,7 +345,7 @@ def _check_files(folder: Folder) -> frozenset[int]:
     return frozenset(problems)
 
 
-def _few(names: Sequence[str]) -> str:
+def few(names: Sequence[str]) -> str:
     """Returns the first names of a list and how many more there are."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more
