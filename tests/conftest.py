@@ -1,5 +1,6 @@
 """What tests share: eight virtual devices, strict broadcasting, real data where there is some."""
 
+import json
 import os
 import pathlib
 
@@ -31,6 +32,15 @@ def real_data():
         return DATA / name
 
     return find
+
+
+@pytest.fixture
+def label_maps():
+    """Returns the reference of label merges, label_maps.json; skips the test without it."""
+    path = DATA.parent / "label_maps.json"
+    if not path.is_file():
+        pytest.skip(f"no real data: {path} is missing (set JAXSEG_DATA)")
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def pytest_terminal_summary(terminalreporter):

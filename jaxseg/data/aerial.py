@@ -109,7 +109,7 @@ def open_potsdam_crops(root: str, split: str, on_corrupt: str = "error") -> Fold
 def _open_crops(data_set: str, root: str, split: str, on_corrupt: str, layout: str) -> Folder:
     parts = [
         Part("images", "labels") if name == "all" else Part(f"img_dir/{name}", f"ann_dir/{name}")
-        for name in split_parts(split, ("train", "val", "all"), data_set)
+        for name in split_parts(split, ("train", "val", "test", "all"), data_set)
     ]
     return open_parts(data_set, root, parts, NAMES6, Ids(_FROM_ONE), layout, on_corrupt)
 

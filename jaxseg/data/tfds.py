@@ -109,19 +109,20 @@ def open_tfds(
     for field, name in (("image_feature", image_feature), ("label_feature", label_feature)):
         if name not in features and (field == "image_feature" or class_names):
             raise UserError(
-                f"data.{field} is {name!r}; the features of {title} are {', '.join(features)}"
+                f"data.{field} is {name!r}; the features of {title} are "
+                f"{', '.join(sorted(features))}"
             )
     try:
         records = builder.as_data_source(split=split)
     except NotImplementedError as error:
         raise UserError(
-            f"{title} was not prepared as array_record: {error}. Prepare it again, where "
-            f"TensorFlow is installed: tfds build {tfds} --file_format=array_record"
+            f"{title} was not prepared as array_record ({str(error).splitlines()[0]}). Prepare it "
+            f"again, where TensorFlow is installed: tfds build {tfds} --file_format=array_record"
         ) from error
     except ValueError as error:
         raise UserError(
-            f"{title} has no split {split!r}; its splits are {', '.join(builder.info.splits)}. "
-            "Correct data.train_split or data.test_split"
+            f"{title} has no split {split!r}; its splits are "
+            f"{', '.join(sorted(builder.info.splits))}. Correct data.train_split or data.test_split"
         ) from error
     values = dict.fromkeys(ignore, -1)
     values |= {first_value + index: index for index in range(len(class_names))}

@@ -4,7 +4,7 @@ Conventions of the module. Images are u8[H W Ch], label and region maps i32[H W]
 or padding; sizes are (height, width). Pixels have half-pixel centres: pixel i of n covers
 [i/n, (i+1)/n). "bilinear" is Pillow's, which averages over the footprint of a pixel when it shrinks
 (as the PIL pipelines of the papers do); "linear" is OpenCV's INTER_LINEAR, which always blends the
-2 x 2 pixels around a point (as IIC and HSG do); "nearest" takes pixel floor((i + 0.5) * old / new),
+2 x 2 pixels around a point (as in IIC's code); "nearest" takes pixel floor((i + 0.5) * old / new),
 which is Pillow's rule too, computed in integers so that ids are exact. Wrong arguments raise
 ValueError.
 
@@ -47,9 +47,10 @@ def resize_window(
 ) -> np.ndarray:
     """Returns the window (y, x, h, w) of `array` resized to `size`.
 
-    The rest is not computed, but by "linear". Equals `resize(array, *size)[y:y+h, x:x+w]`: exactly for "nearest"; for "bilinear" but for means
-    halfway between two grey levels, which may round the other way in either of Pillow's two passes
-    (it keeps the corners of a window in single precision).
+    The rest is not computed, but by "linear". Equals `resize(array, *size)[y:y+h, x:x+w]`: exactly
+    for "nearest" and "linear"; for "bilinear" but for means halfway between two grey levels, which
+    may round the other way in either of Pillow's two passes (it keeps the corners of a window in
+    single precision).
     """
     _check_method(method)
     y, x, h, w = window

@@ -47,8 +47,9 @@ def write_camvid(root: pathlib.Path) -> Fields:
     for split, count in (("train", 4), ("val", 2)):
         for index in range(count):
             image, ids = scene(index, range(12), 32, 48)
-            save(image, root / "images" / split / f"0001TP_{index:06}.png")
-            save(ids.astype(np.uint8), root / "labels" / split / f"0001TP_{index:06}.png")
+            name = f"{'0001TP' if split == 'train' else '0016E5'}_{index:06}.png"
+            save(image, root / "images" / split / name)
+            save(ids.astype(np.uint8), root / "labels" / split / name)
     return {"train_split": "train", "test_split": "val"}
 
 
@@ -164,7 +165,7 @@ def write_dubai(root: pathlib.Path) -> Fields:
         for index in range(2):
             image, ids = scene(10 * tile + index, range(-1, 5), 40 + tile, 50)
             folder = root / f"Tile {tile}"
-            save(image, folder / "images" / f"image_part_{index:03}.jpg", quality=95)
+            save(image, folder / "images" / f"image_part_{index:03}.jpg", quality=98, subsampling=0)
             save(paint(ids, shown), folder / "masks" / f"image_part_{index:03}.png")
     return {"train_split": "train", "test_split": "val"}
 
