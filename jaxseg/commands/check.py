@@ -169,7 +169,11 @@ class _Sample:
         self._read = 0
         self._failures: list[str] = []
         self._failed = 0
-        self._counts = {k: np.zeros(len(n) + 1, np.int64) for k, n in source.classes.items()}
+        # Pixels by label value, from -1 on. Kinds without names, such as instances, have any value.
+        self._counts = {
+            kind: np.zeros(max(len(names), 1) + 1, np.int64)
+            for kind, names in source.classes.items()
+        }
         self._sides: list[tuple[int, int]] = []
 
     def read(self, seconds: float, bar: Bar) -> None:
@@ -211,9 +215,11 @@ class _Sample:
                 self._counts[kind] += count
 
     def _count(self, example: Example, kind: str) -> np.ndarray:
-        """Returns pixels by label value, from -1 on."""
+        """Returns pixels by label value; raises UserError for one that cannot be."""
         label = example.label[kind]
-        classes = len(self._source.classes[kind])
+        if not self._source.classes[kind]:
+            label = np.minimum(label, 0)
+        classes = max(len(self._source.classes[kind]), 1)
         if label.shape != example.image.shape[:2]:
             raise UserError(
                 f"{example.name}: label {kind!r} is {label.shape[0]} x {label.shape[1]}, the image "
@@ -241,7 +247,7 @@ class _Sample:
             yield Finding(split, "sizes", found)
         for kind, counts in self._counts.items():
             names = self._source.classes[kind]
-            unseen = [name for name, count in zip(names, counts[1:], strict=True) if not count]
+            unseen = [name for name, count in zip(names, counts[1:], strict=False) if not count]
             share = 100 * counts[1:].sum() / max(counts.sum(), 1)
             wrong = counts[1:].sum() == 0 < self._read and not is_void
             found = f"{share:.1f} % of pixels, {len(names) - len(unseen)} of {len(names)} classes"

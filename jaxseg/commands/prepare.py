@@ -48,8 +48,10 @@ def run_list(arguments: argparse.Namespace) -> int:
 def run_check(arguments: argparse.Namespace) -> int:
     """Checks the splits of a data set; returns 0 only where all is right."""
     opener, fields = _opener(arguments)
-    if "on_corrupt" in inspect.signature(opener).parameters:
-        fields.setdefault("on_corrupt", "skip")  # so that all damaged files are counted
+    # All damaged files are to be found at once, and counted.
+    for field, value in (("on_corrupt", "skip"), ("check", "headers")):
+        if field in inspect.signature(opener).parameters:
+            fields.setdefault(field, value)
     splits = {
         split: functools.partial(build.call, "data", opener, fields, split=split)
         for split in _splits(arguments)

@@ -35,7 +35,7 @@ BENCHMARKS = {
     ("potsdam", HUNGARIAN): "Potsdam-6",
     ("potsdam", RETRIEVAL): "Potsdam-6",
     ("potsdam3", HUNGARIAN): "Potsdam-3",
-    ("voc", RETRIEVAL): "VOC12 val (train MSCOCO, kNN, 21 cls)",
+    ("voc12", RETRIEVAL): "VOC12 val (train MSCOCO, kNN, 21 cls)",
 }
 
 # How a paper says that it scored, by the start of a result's source: test split, k of the kNN, CRF

@@ -3,7 +3,19 @@
 import dataclasses
 from collections.abc import Mapping
 
-from jaxseg.data import aerial, bsds500, camvid, cityscapes, kitti, potsdam, scenes
+from jaxseg.data import (
+    aerial,
+    bsds500,
+    camvid,
+    cityscapes,
+    coco,
+    coco_panoptic,
+    cocopersons,
+    kitti,
+    potsdam,
+    scenes,
+    voc,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +69,23 @@ _POTSDAM = Entry(
     rule="15 x 15 tiles of each of 38 images at half size; a tenth of all tiles, drawn from the "
     "labelled ones with the seed in tiles.json, is the test (IIC's own draw was not published)",
 )
+_COCO_LICENCE = (
+    "annotations CC BY 4.0, images under Flickr's terms: cocodataset.org (train2017.zip, "
+    "val2017.zip)"
+)
+_COCOSTUFF = Entry(
+    title="COCO-Stuff: COCO 2017 with a class for every pixel",
+    layout="<split>2017/<id>.jpg, stuffthingmaps/<split>2017/<id>.png (category - 1, 255 = "
+    "unlabelled); splits train, val, train+val",
+    classes="182, the ids of stuffthingmaps",
+    licence=f"{_COCO_LICENCE}; maps CC BY 4.0: COCO-Stuff (stuffthingmaps_trainval2017.zip)",
+    tested="21 real maps, fixtures",
+    expected=coco.EXPECTED["cocostuff182"],
+)
+_CURATED7 = (
+    "curated7: images of at least 360 x 360 of whose pixels 75 % belong to the 15 superclasses of "
+    "stuff (METHODS 1.2); 49,629 and 2,175 images"
+)
 
 CATALOGUE: dict[str, Entry] = {
     "bsds500": Entry(
@@ -80,6 +109,64 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "cityscapes19": dataclasses.replace(_CITYSCAPES, classes="19, the trainIds"),
     "cityscapes27": _CITYSCAPES,
+    "coco": Entry(
+        title="COCO 2017, images alone",
+        layout="<split>2017/<id>.jpg",
+        classes="none",
+        licence=_COCO_LICENCE,
+        tested="real samples, fixtures",
+        expected=coco.EXPECTED["coco"],
+    ),
+    "coco_panoptic": Entry(
+        title="COCO 2017 with panoptic maps: things and stuff, with instances",
+        layout="<split>2017/<id>.jpg, annotations/panoptic_<split>2017/<id>.png, "
+        "annotations/panoptic_<split>2017.json",
+        classes="27, merged as COCO-Stuff's where a category has one; or 133 (--set merge=none)",
+        licence=f"{_COCO_LICENCE}; panoptic_annotations_trainval2017.zip",
+        tested="100 real images with their maps",
+        expected=coco_panoptic.EXPECTED["coco_panoptic"],
+    ),
+    "cocopersons": Entry(
+        title="COCO-Persons: person against the rest, 128 x 128",
+        layout="<split>2017/<id>.jpg, annotations/instances_<split>2017.json",
+        classes="2: rest, person",
+        licence=f"{_COCO_LICENCE}; annotations_trainval2017.zip",
+        tested="fixtures",
+        splits=("train",),
+        expected=cocopersons.EXPECTED["cocopersons"],
+        rule="our list (the published one has no rule): images of train2017 of whose pixels 5 to "
+        "80 % show people, the first 15,399 by id",
+    ),
+    "cocostuff15": dataclasses.replace(
+        _COCOSTUFF,
+        classes="15, the superclasses of stuff; things are ignored",
+        expected=coco.EXPECTED["cocostuff15"],
+        rule=_CURATED7,
+    ),
+    "cocostuff171": dataclasses.replace(_COCOSTUFF, classes="171, without the 11 unused ids"),
+    "cocostuff182": _COCOSTUFF,
+    "cocostuff27": dataclasses.replace(
+        _COCOSTUFF,
+        classes="27 superclasses",
+        expected=coco.EXPECTED["cocostuff27"],
+        rule=_CURATED7,
+    ),
+    "cocostuff3": dataclasses.replace(
+        _COCOSTUFF,
+        classes="3: sky, plant, ground; all else is ignored",
+        expected={},
+        rule="few6: as curated7 with sky, plant and ground in the place of stuff; how many images "
+        "the published list has is not stated",
+    ),
+    "densepose": Entry(
+        title="DensePose-COCO: people with body parts",
+        layout="train2014/, val2014/ (or train2017/, val2017/), "
+        "annotations/densepose_coco_2014_<split>.json; splits train, minival, valminusminival",
+        classes="person, and parts: 14 in 4 groups",
+        licence=f"non-commercial: densepose.org; {_COCO_LICENCE}",
+        tested="fixtures",
+        splits=("train", "minival"),
+    ),
     "dubai": Entry(
         title="Dubai, 72 aerial images in 8 tiles",
         layout="Tile <n>/images/*.jpg, Tile <n>/masks/*.png (colours); or images/tile<n>_<m>.jpg, "
@@ -173,5 +260,15 @@ CATALOGUE: dict[str, Entry] = {
         tested="fixtures, one real crop",
         splits=("train", "test"),
         expected=aerial.EXPECTED["vaihingen"],
+    ),
+    "voc12": Entry(
+        title="Pascal VOC 2012 segmentation, with the augmented training set",
+        layout="JPEGImages/*.jpg, SegmentationClass/*.png, ImageSets/Segmentation/<split>.txt; "
+        "trainaug: SegmentationClassAug/*.png or SBD's benchmark_RELEASE/dataset/cls/*.mat",
+        classes="21, background first; 255 = border",
+        licence="research use: PASCAL VOC 2012; augmented: Semantic Boundaries Dataset (SBD)",
+        tested="180 real images, fixtures (SBD)",
+        splits=("train", "val"),
+        expected=voc.EXPECTED["voc12"],
     ),
 }

@@ -104,8 +104,8 @@ class Folder:
             label = self._read_label(self.labels[index])
         if label.shape != image.shape[:2]:
             raise UserError(
-                f"label {self.labels[index]} is {_by(label.shape)} and its image {path} is "
-                f"{_by(image.shape)} (height x width, EXIF orientation applied); expected one "
+                f"label {self.labels[index]} is {by(label.shape)} and its image {path} is "
+                f"{by(image.shape)} (height x width, EXIF orientation applied); expected one "
                 "size. Export the label again from the image at its full size"
             )
         return Example(image=image, label={"class": label}, name=self.names[index])
@@ -177,8 +177,8 @@ def open_folder(
         )
     names, beside = _list_images(image_root, label_root)
     if split_list:
-        names = _select(names, os.path.join(top, split_list), image_root)
-    found = _mirrored(names, label_root) if label_root else _beside(names, beside, image_root)
+        names = select(names, os.path.join(top, split_list), image_root)
+    found = mirrored(names, label_root) if label_root else _beside(names, beside, image_root)
     if not label_root and found and not class_names:
         logging.warning(
             "%s: %d files *%s are not read: data.class_names is empty",
@@ -208,7 +208,7 @@ def checked(folder: Folder) -> Folder:
         raise UserError(
             f"data.channels is {folder.channels}; expected 3 (RGB) or 4 (with infrared)"
         )
-    return dataclasses.replace(folder, bad=_check_files(folder))
+    return dataclasses.replace(folder, bad=check_files(folder))
 
 
 def require_folder(path: str, field: str) -> None:
@@ -248,56 +248,66 @@ def _stem(name: str) -> str:
     return os.path.splitext(name)[0]
 
 
-def _select(names: tuple[str, ...], path: str, image_root: str) -> tuple[str, ...]:
-    """Returns the names that the list asks for, sorted."""
+def select(
+    names: tuple[str, ...], path: str, image_root: str, field: str = "data.split_list"
+) -> tuple[str, ...]:
+    """Returns the names that the list file of a config field asks for, sorted.
+
+    Raises UserError if the file cannot be read, is empty, or asks for an image that is not there.
+    """
     # One accented letter has two spellings in Unicode; lists and file systems mix them.
     known: dict[str, set[str]] = {}
     for name in names:
         for key in (name, _stem(name)):
             known.setdefault(unicodedata.normalize("NFC", key), set()).add(name)
-    wanted = [unicodedata.normalize("NFC", line) for line in _list_lines(path)]
+    wanted = [unicodedata.normalize("NFC", line) for line in _list_lines(path, field)]
     missing = [line for line in wanted if line not in known]
     if missing:
         raise UserError(
-            f"data.split_list {path}: {len(missing)} of its {len(wanted)} names are not among the "
+            f"{field} {path}: {len(missing)} of its {len(wanted)} names are not among the "
             f"{len(names)} images under {image_root}: {few(missing)}. Names are relative to that "
             "folder, with or without the suffix; correct the list or data.images"
         )
     twofold = [line for line in wanted if len(known[line]) > 1]
     if twofold:
         raise UserError(
-            f"data.split_list {path}: several images have the name {twofold[0]} "
+            f"{field} {path}: several images have the name {twofold[0]} "
             f"({', '.join(sorted(known[twofold[0]]))}); write the suffix in the list"
         )
     return tuple(sorted({name for line in wanted for name in known[line]}))
 
 
-def _list_lines(path: str) -> list[str]:
+def _list_lines(path: str, field: str) -> list[str]:
     """Returns the names in a split list."""
     try:
         with open(path, encoding="utf-8-sig") as file:
             lines = [line.strip().removeprefix("./") for line in file]
     except OSError as error:
-        raise UserError(f"data.split_list: cannot read {path}: {error.strerror}") from error
+        raise UserError(f"{field}: cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UserError(
-            f"data.split_list: {path} is not UTF-8 text ({error}); save it as UTF-8, a name a line"
+            f"{field}: {path} is not UTF-8 text ({error}); save it as UTF-8, a name a line"
         ) from error
     wanted = [line for line in lines if line and not line.startswith("#")]
     if not wanted:
-        raise UserError(f"data.split_list: {path} names no image; expected one name a line")
+        raise UserError(f"{field}: {path} names no image; expected one name a line")
     return wanted
 
 
-def _mirrored(names: tuple[str, ...], label_root: str) -> tuple[str, ...]:
-    """Returns the label file of every image, from the label folder."""
+def mirrored(
+    names: tuple[str, ...], label_root: str, field: str = "data.split_list"
+) -> tuple[str, ...]:
+    """Returns the label file of every image, from the label folder.
+
+    Raises UserError for images without one; `field` could name a list of those that have.
+    """
     files = {_stem(name): name for name in find_files(label_root, (".png",))}
     missing = [name for name in names if _stem(name) not in files]
     if missing:
         raise UserError(
             f"{len(missing)} of {len(names)} images have no label under {label_root}: "
             f"{few([_stem(name) + '.png' for name in missing])}. Add them, or name the labelled "
-            "images in data.split_list"
+            f"images in {field}"
         )
     return tuple(os.path.join(label_root, files[_stem(name)]) for name in names)
 
@@ -316,19 +326,20 @@ def _beside(names: tuple[str, ...], beside: tuple[str, ...], image_root: str) ->
     return found
 
 
-def _check_files(folder: Folder) -> frozenset[int]:
+def check_files(folder: Folder) -> frozenset[int]:
     """Checks the headers of all images and labels; returns the indices that cannot be read."""
     total = len(folder)
     images = check_headers([os.path.join(folder.root, name) for name in folder.names])
     labelled = [index for index, label in enumerate(folder.labels) if label]
     labels = check_headers([folder.labels[index] for index in labelled])
     problems = {index: found for index, found in enumerate(images) if isinstance(found, Unreadable)}
+    unlike = []
     for index, found in zip(labelled, labels, strict=True):
         if isinstance(found, Unreadable):
             problems.setdefault(index, found)
         elif index not in problems and found != images[index]:
-            # A header may state an orientation that only the decoder settles: reading decides.
-            folder[index]
+            unlike.append(index)
+    _check_unlike(folder, unlike)
     if not problems:
         return frozenset()
     listing = "".join(f"\n  {problems[index]}" for index in sorted(problems)[:_SHOWN])
@@ -345,11 +356,27 @@ def _check_files(folder: Folder) -> frozenset[int]:
     return frozenset(problems)
 
 
+def _check_unlike(folder: Folder, indices: Sequence[int]) -> None:
+    """Reads the examples whose headers state two sizes; raises UserError for the first few."""
+    # A header may state an orientation that only the decoder settles: reading decides.
+    errors: list[str] = []
+    for index in indices:
+        try:
+            folder[index]
+        except UserError as error:
+            errors.append(str(error))
+        if len(errors) == _SHOWN:
+            errors.append(f"In all, {len(indices)} of {len(folder)} headers state two sizes")
+            break
+    if errors:
+        raise UserError("\n".join(errors))
+
+
 def few(names: Sequence[str]) -> str:
     """Returns the first names of a list and how many more there are."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more
 
 
-def _by(shape: tuple[int, ...]) -> str:
+def by(shape: tuple[int, ...]) -> str:
     return f"{shape[0]} x {shape[1]}"

@@ -85,8 +85,10 @@ def _scan(
             yield prefix + entry.name
 
 
-def read_image(path: str | os.PathLike[str], channels: int = 3) -> np.ndarray:
+def read_image(path: str | os.PathLike[str], channels: int = 3, upright: bool = True) -> np.ndarray:
     """Reads an image file into u8[H W Ch], the EXIF orientation applied.
+
+    With `upright=False` the pixels are as stored, whatever the orientation.
 
     With `channels=3`, RGB in [0, 255]: grey is repeated; palettes, CMYK and YCbCr are converted;
     alpha is dropped, not composited. 16-bit grey is scaled by its full range (0..65535 -> 0..255,
@@ -98,27 +100,25 @@ def read_image(path: str | os.PathLike[str], channels: int = 3) -> np.ndarray:
         image, in floating point, or has not four bands where four are asked for.
       ValueError: `channels` is neither 3 nor 4.
     """
-    return _read_image(path, channels, None)
+    return _read_image(path, channels, upright, None)
 
 
-def decode_image(data: bytes, name: str, channels: int = 3) -> np.ndarray:
+def decode_image(data: bytes, name: str, channels: int = 3, upright: bool = True) -> np.ndarray:
     """Decodes the bytes of an image file as `read_image` does; `name` is for messages."""
-    return _read_image(name, channels, io.BytesIO(data))
+    return _read_image(name, channels, upright, io.BytesIO(data))
 
 
-def _read_image(path: str | os.PathLike[str], channels: int, stream: BinaryIO | None) -> np.ndarray:
+def _read_image(
+    path: str | os.PathLike[str], channels: int, upright: bool, stream: BinaryIO | None
+) -> np.ndarray:
     if channels not in (3, 4):
         raise ValueError(f"channels must be 3 (RGB) or 4 (RGB and infrared), got {channels}")
     with _opened(path, "image", stream) as image:
         if channels == 4:
-            return _four_bands(image, path)
-        if (pixels := decode_plain(image)) is not None:
+            return _four_bands(image, path, upright)
+        if (pixels := decode_plain(image, upright)) is not None:
             return pixels
-        # Malformed EXIF is common in photographs and says nothing of the pixels.
-        image.load()
-        with contextlib.suppress(Exception):
-            ImageOps.exif_transpose(image, in_place=True)
-        return _rgb(image, path)
+        return _rgb(_loaded(image, upright), path)
 
 
 def read_label(
@@ -263,6 +263,16 @@ def _pairs(tags: dict[int, tuple[int, ...]], at: int, size: int) -> list[tuple[i
     return list(zip(tags.get(at, ()), tags.get(size, ()), strict=False))
 
 
+def _loaded(image: ImageFile.ImageFile, upright: bool) -> ImageFile.ImageFile:
+    """Decodes an image and, if asked, turns it as its EXIF orientation says."""
+    image.load()
+    if upright:
+        # Malformed EXIF is common in photographs and says nothing of the pixels.
+        with contextlib.suppress(Exception):
+            ImageOps.exif_transpose(image, in_place=True)
+    return image
+
+
 def _rgb(image: Image.Image, path: str | os.PathLike[str]) -> np.ndarray:
     """Converts a decoded image of any mode to u8[H W 3]."""
     if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I"):
@@ -286,7 +296,9 @@ def _rgb(image: Image.Image, path: str | os.PathLike[str]) -> np.ndarray:
     return np.asarray(image)
 
 
-def _four_bands(image: ImageFile.ImageFile, path: str | os.PathLike[str]) -> np.ndarray:
+def _four_bands(
+    image: ImageFile.ImageFile, path: str | os.PathLike[str], upright: bool
+) -> np.ndarray:
     """Returns the four stored bands of a file, u8[H W 4]."""
     if image.mode not in ("RGBA", "RGBX", "CMYK"):
         found = f"mode {image.mode} with {len(image.getbands())} bands"
@@ -294,10 +306,7 @@ def _four_bands(image: ImageFile.ImageFile, path: str | os.PathLike[str]) -> np.
         # Pillow would divide the colours by what it takes for premultiplied alpha.
         found = "a fourth band that the TIFF declares as premultiplied alpha (ExtraSamples = 1)"
     else:
-        image.load()
-        with contextlib.suppress(Exception):
-            ImageOps.exif_transpose(image, in_place=True)
-        return np.asarray(image)
+        return np.asarray(_loaded(image, upright))
     raise Unreadable(
         f"cannot read image {_shown(path)} as four channels: found {found}; expected red, green, "
         "blue, infrared stored as an RGBA PNG or TIFF (ExtraSamples = 2). Convert it, or read "

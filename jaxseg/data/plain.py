@@ -22,10 +22,11 @@ _TURNS = {
 _EXIF_ORIENTATION = 274
 
 
-def decode_plain(image: ImageFile.ImageFile) -> np.ndarray | None:
-    """Returns the pixels u8[H W 3] of a file that Pillow has opened, EXIF orientation applied.
+def decode_plain(image: ImageFile.ImageFile, upright: bool = True) -> np.ndarray | None:
+    """Returns the pixels u8[H W 3] of a file that Pillow has opened.
 
-    None = the file is damaged or of another kind, and Pillow is to decide; it can still be read.
+    With `upright`, the EXIF orientation is applied. None = the file is damaged or of another kind,
+    and Pillow is to decide; it can still be read.
     """
     if image.format not in ("JPEG", "MPO", "PNG") or image.mode not in ("RGB", "RGBA", "L"):
         return None
@@ -45,7 +46,7 @@ def decode_plain(image: ImageFile.ImageFile) -> np.ndarray | None:
     if pixels is None or pixels.shape != (image.height, image.width, 3):
         return None
     orientation = 1
-    if image.format != "PNG":
+    if upright and image.format != "PNG":
         with contextlib.suppress(Exception):
             orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
     if orientation in _TURNS:

@@ -5,7 +5,8 @@
     blobs                  one after the other, in the order of the header
 
 `what` is "image", "regions" or "label/KIND". `coding` of an image is "file", the bytes of an image
-file as they were found, or "png", pixels that were no file's. Maps are PNGs of value + 1, so that
+file as they were found, or "file, unturned" where its EXIF orientation is not to be applied, or
+"png", pixels that were no file's. Maps are PNGs of value + 1, so that
 -1 (ignored) is 0: "png8" and "png16" are grey, "png32" has the four bytes of a u32, lowest first,
 in the four channels.
 """
@@ -22,6 +23,7 @@ from jaxseg.data.source import Example
 
 _LENGTH = struct.Struct("<I")
 _LABEL = "label/"
+_FILES = {"file": True, "file, unturned": False}  # whether the EXIF orientation is applied
 
 
 def encode_example(example: Example, stored: bytes | None, channels: int) -> bytes:
@@ -76,22 +78,23 @@ def decode_example(record: bytes, channels: int, labels: bool = True) -> Example
 
 def _encode_image(example: Example, stored: bytes | None, channels: int) -> tuple[str, str, bytes]:
     image = example.image
-    if stored is not None and _decodes_to(stored, image, channels):
-        return "image", "file", stored
+    for coding in _FILES:
+        if stored is not None and _decodes_to(stored, coding, image, channels):
+            return "image", coding, stored
     code = cv2.COLOR_RGB2BGR if image.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
     return "image", "png", _png(cv2.cvtColor(image, code))
 
 
-def _decodes_to(stored: bytes, image: np.ndarray, channels: int) -> bool:
+def _decodes_to(stored: bytes, coding: str, image: np.ndarray, channels: int) -> bool:
     try:
-        return np.array_equal(decode_image(stored, "image", channels), image)
+        return np.array_equal(_decode_image(stored, coding, channels, "image"), image)
     except Unreadable:
         return False
 
 
 def _decode_image(blob: bytes, coding: str, channels: int, name: str) -> np.ndarray:
-    if coding == "file":
-        return decode_image(blob, name, channels)
+    if coding in _FILES:
+        return decode_image(blob, name, channels, upright=_FILES[coding])
     pixels = _unpng(blob)
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB if channels == 3 else cv2.COLOR_BGRA2RGBA)
 
