@@ -17,7 +17,7 @@ _TRUNCATE = 4  # standard deviations; what lies beyond is 6e-5 of a Gaussian
 # The work grows with the rows of the vertex table, so there are several sizes of it, in vertices a
 # pixel, of which each image takes the smallest that holds it. Photographs have 0.2 to 1.7 with the
 # default sigmas; more than 6 cannot be. Below so many rows it does not pay to distinguish.
-_ROWS_PER_PIXEL = (0.5, 1, 2, 6)
+_ROWS_PER_PIXEL = (0.6, 1.2, 2, 6)
 _FEWEST_ROWS = 2**14
 
 
