@@ -65,9 +65,10 @@ def dense_crf(
 
     Images are refined one after another, each with all of the device: memory does not grow with B
     but for input and result (320 x 320 pixels, K = 27: 0.27 GB at most). Static shapes; may be
-    called under jit, but vmap would do the work of all table sizes. On a GPU the sums over vertices
-    are atomic, so that the last digits may differ between calls unless XLA is told otherwise
-    (--xla_gpu_deterministic_ops).
+    called under jit, but vmap would do the work of all table sizes. Over a mesh it is to be called
+    within `jax.shard_map(..., check_vma=False)`: jit alone gathers the batch and refines all of it
+    on every device. On a GPU the sums over vertices are atomic, so that the last digits may differ
+    between calls unless XLA is told otherwise (--xla_gpu_deterministic_ops).
 
     Raises ValueError for shapes or dtypes that do not fit or sigmas that are not positive, and
     UserError for sigmas too small for the image (at 320 x 320 pixels and the default
