@@ -1,0 +1,188 @@
+"""Every method runs on every official layout: two real train steps on miniature copies.
+
+Crop, batch and clusters are the same everywhere, so that a method's step is compiled once for each
+number of channels, and found in a cache by the other layouts. The same copies are packed and give
+the same examples; so do the real images, where there are some.
+"""
+
+import dataclasses
+import importlib
+import inspect
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from jaxseg.commands import prepare
+from jaxseg.commands.pack import Packer
+from jaxseg.data import SOURCES
+from jaxseg.data.packed import open_packed
+from jaxseg.methods import METHODS
+from jaxseg.run import Run
+from jaxseg.train import make_mesh
+from tests.data import layouts_coco, layouts_scenes
+
+# How to write a miniature copy, by the name of its source; VOC has two forms of it.
+WRITERS = {
+    name.removeprefix("write_"): write
+    for module in (layouts_coco, layouts_scenes)
+    for name, write in inspect.getmembers(module, inspect.isfunction)
+    if name.startswith("write_") and list(inspect.signature(write).parameters) == ["root"]
+}
+for kind in (3, 15, 27, 171, 182):
+    WRITERS[f"cocostuff{kind}"] = layouts_coco.write_cocostuff
+WRITERS["coco"] = WRITERS.pop("cocostuff")
+ALIASES = {"voc12_sbd": "voc12"}
+# What needs no miniature copy: it is no official layout, and has tests of its own.
+OTHERS = {"folder", "packed", "scenes"}
+
+# Small networks: the fields of each method.
+SMALL = {
+    "infoseg": {"features": 8, "patch_widths": (4,) * 5, "global_widths": (4,) * 3, "clusters": 2},
+}
+BATCH, CROP = 2, 32
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_programs(tmp_path_factory):
+    """Keeps compiled programs for the layouts after the first."""
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = {name: getattr(jax.config, name) for name in names}
+    jax.config.update(names[0], str(tmp_path_factory.mktemp("compiled")))
+    jax.config.update(names[1], 0)
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+@pytest.fixture(scope="module")
+def copies(tmp_path_factory):
+    """Returns a function from a layout to the fields of its miniature copy, written once."""
+    written = {}
+
+    def copy(layout):
+        if layout not in written:
+            root = tmp_path_factory.mktemp(layout)
+            fields = WRITERS[layout](root)
+            written[layout] = {"name": ALIASES.get(layout, layout), "root": str(root)} | fields
+        return written[layout]
+
+    return copy
+
+
+def config_of(method, data):
+    """Returns a run of two steps of a tiny network."""
+    config = importlib.import_module("configs.infoseg_scenes").get_config()
+    config.method = ConfigDict({"name": method} | SMALL[method])
+    fields = {
+        "batch_size": BATCH, "crop": CROP, "resize": CROP, "test_resize": CROP, "test_crop": CROP,
+        "threads": 1,
+    }  # fmt: skip
+    config.data = ConfigDict(fields | data)
+    config.train.update(steps=2, monitor_every=0, log_every=1, samples=1, save_every=2)
+    config.evals = ConfigDict()
+    return config
+
+
+def run_two_steps(method, data, workdir, monkeypatch):
+    """Trains two steps on one device; returns the losses."""
+    # The tests' eight virtual devices would each need an image in every batch.
+    monkeypatch.setattr("jaxseg.run.make_mesh", lambda: make_mesh(jax.devices()[:1]))
+    run = Run(config_of(method, data), workdir)
+    assert run.fit()
+    rows = [line for line in (workdir / "metrics.jsonl").read_text().splitlines() if "loss" in line]
+    assert len(rows) == 2
+    assert "null" not in "".join(rows)
+    return run
+
+
+def test_every_data_set_has_a_copy_and_every_method_a_small_form():
+    assert {ALIASES.get(name, name) for name in WRITERS} == SOURCES.keys() - OTHERS
+    learning = {name for name, method in METHODS.items() if "clusters" in _fields(method)}
+    assert SMALL.keys() == learning
+
+
+def _fields(method):
+    return {field.name for field in dataclasses.fields(method)}
+
+
+@pytest.mark.parametrize("layout", sorted(WRITERS))
+@pytest.mark.parametrize("method", sorted(SMALL))
+def test_two_steps(tmp_path, monkeypatch, copies, method, layout):
+    run = run_two_steps(method, copies(layout), tmp_path, monkeypatch)
+    test = run.data.test
+    for kind, names in test.classes.items():
+        label = test[0].label[kind]
+        assert label.shape == test[0].image.shape[:2]
+        assert not names or label.max() < len(names)
+
+
+def open_split(fields, split):
+    names = inspect.signature(SOURCES[fields["name"]]).parameters
+    return SOURCES[fields["name"]](
+        split=split, **{name: value for name, value in fields.items() if name in names}
+    )
+
+
+@pytest.mark.parametrize("layout", sorted(WRITERS))
+def test_packed_copies_give_the_same_examples(tmp_path, copies, layout):
+    fields = copies(layout)
+    channels = fields.get("channels", 3)
+    split = fields.get("train_split", "train")
+    source = open_split(fields, split)
+    Packer(tmp_path, fields["name"], {}, channels=channels).pack({split: source})
+    packed = open_packed(str(tmp_path), split, channels=channels)
+    assert packed.classes == source.classes
+    assert len(packed) == len(source)
+    for index in range(len(source)):
+        theirs, ours = source[index], packed[index]
+        np.testing.assert_array_equal(ours.image, theirs.image, strict=True)
+        assert ours.name == theirs.name
+        assert ours.label.keys() == (theirs.label.keys() if source.classes else set())
+        for kind in ours.label:
+            np.testing.assert_array_equal(ours.label[kind], theirs.label[kind], strict=True)
+
+
+@pytest.mark.parametrize("layout", sorted(WRITERS))
+def test_check_finds_nothing_wrong_but_the_counts(copies, layout, capsys):
+    fields = copies(layout)
+    names = inspect.signature(SOURCES[fields["name"]]).parameters
+    words = [
+        f"--set={name}={value}"
+        for name, value in fields.items()
+        if name in names and name not in ("name", "root")
+    ]
+    splits = {fields.get("train_split", "train"), fields.get("test_split", "val")}
+    command = ["check", fields["name"], f"--root={fields['root']}", f"--split={','.join(splits)}"]
+    prepare.main([*command, *words])
+    wrong = [line for line in capsys.readouterr().out.splitlines() if line.endswith("WRONG")]
+    assert all(line.split()[1] == "images" and "without" not in line for line in wrong), wrong
+
+
+COCO = {"images": "images/{split}", "labels": "labels/{split}"}
+PANOPTIC = {
+    "images": "images/{split}",
+    "labels": "panoptic/{split}",
+    "annotations": "panoptic_{split}.json",
+}
+# Real data sets, and samples of more than one image: folder -> source, fields.
+REAL = {
+    "aerial_dubai": ("dubai", {}),
+    "bsds500": ("bsds500", {}),
+    "camvid": ("camvid", {}),
+    "cityscapes_samples": ("cityscapes27", {"test_split": "train"}),
+    "coco_panoptic": ("coco_panoptic", PANOPTIC),
+    "coco_stuff": ("cocostuff27", COCO | {"train_list": "all", "val_list": "all"}),
+    "kitti_semantic": ("kitti_semantic", {}),
+    "voc12_subset": ("voc12", {"lists": "ImageSets"}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", sorted(REAL))
+@pytest.mark.parametrize("method", sorted(SMALL))
+def test_two_steps_on_real_images(tmp_path, monkeypatch, real_data, method, folder):
+    name, fields = REAL[folder]
+    data = {"name": name, "root": str(real_data(folder))} | fields
+    run_two_steps(method, data, tmp_path, monkeypatch)
