@@ -40,20 +40,12 @@ OTHERS = {"folder", "packed", "scenes"}
 # Small networks: the fields of each method.
 SMALL = {
     "infoseg": {"features": 8, "patch_widths": (4,) * 5, "global_widths": (4,) * 3, "clusters": 2},
+    "smooseg": {"backbone": "vit_test", "dim": 8, "clusters": 2},
+    "stego": {"backbone": "vit_test", "dim": 8, "clusters": 2},
 }
+# Fields of the data that a method needs.
+DATA = {"stego": {"partners": 1}}
 BATCH, CROP = 2, 32
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_programs(tmp_path_factory):
-    """Keeps compiled programs for the layouts after the first."""
-    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
-    before = {name: getattr(jax.config, name) for name in names}
-    jax.config.update(names[0], str(tmp_path_factory.mktemp("compiled")))
-    jax.config.update(names[1], 0)
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +70,7 @@ def config_of(method, data):
     fields = {
         "batch_size": BATCH, "crop": CROP, "resize": CROP, "test_resize": CROP, "test_crop": CROP,
         "threads": 1,
-    }  # fmt: skip
+    } | DATA.get(method, {})  # fmt: skip
     config.data = ConfigDict(fields | data)
     config.train.update(steps=2, monitor_every=0, log_every=1, samples=1, save_every=2)
     config.evals = ConfigDict()
