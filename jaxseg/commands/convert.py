@@ -111,7 +111,12 @@ def to_ours(
         )
     named = {key.removeprefix(prefix): arrays[key] for key in arrays if key.startswith(prefix)}
     family = published.resnet_arrays if "bn1.running_mean" in named else published.vit_arrays
-    found, ignored = family(named)
+    try:
+        found, ignored = family(named)
+    except (ValueError, IndexError) as error:
+        raise UserError(
+            f"{source} has known names on arrays of shapes that no network has: {error}."
+        ) from error
     outside = [key for key in arrays if not key.startswith(prefix)]
     return {key: np.asarray(found[key], np.float32) for key in found}, outside + ignored
 
