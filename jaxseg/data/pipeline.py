@@ -75,18 +75,23 @@ class _TrainRows:
         row: Row = {
             "index": np.int32(index),
             "seed": seed,
-            "image": np.stack([view.image for view in drawn]),
-            "size": np.stack([view.size for view in drawn]),
-            "box": np.stack([view.box for view in drawn]),
+            "image": _stack([view.image for view in drawn]),
+            "size": _stack([view.size for view in drawn]),
+            "box": _stack([view.box for view in drawn]),
         }
         for name in maps:
-            stacked = np.stack([view.maps[name] for view in drawn])
+            stacked = _stack([view.maps[name] for view in drawn])
             if name == "regions":
                 row["regions"] = stacked
             else:
                 # Labels belong to the first view, as a batch has one label map an image.
                 row.setdefault("label", {})[name] = stacked[0]
         return row
+
+
+def _stack(views: list[np.ndarray]) -> np.ndarray:
+    """Returns the views along a new first axis; a single one is not copied for it."""
+    return np.stack(views) if len(views) > 1 else views[0][None]
 
 
 @dataclasses.dataclass(frozen=True)
