@@ -79,7 +79,28 @@ class Output(struct.PyTreeNode):
     # f32[B h w K], perhaps on a finer grid than the features; None = the method has no classifier
     logits: Array | None = None
     levels: tuple[Array, ...] = ()  # i32[B h' w'] per-image groupings, fine to coarse
-    aux: dict[str, Array] = struct.field(default_factory=dict)  # what pictures want
+    aux: dict[str, Array] = struct.field(default_factory=dict)  # what pictures and probes want
+
+    def part(self, name: str) -> Array:
+        """Returns "features", "logits" or an entry of `aux` by name.
+
+        Raises:
+            UserError: the method's output has no such part; names those that it has.
+        """
+        parts = {"features": self.features, **self.aux}
+        if self.logits is not None:
+            parts["logits"] = self.logits
+        if name == "logits" and self.logits is None:
+            raise UserError(
+                "The method has no classifier of its own (its output has no logits); use a probe "
+                "that is fitted, such as 'cluster'."
+            )
+        if name not in parts:
+            raise UserError(
+                f"A probe wants {name!r}, which this method's output does not have; it has "
+                f"{', '.join(sorted(parts))}. Set evals.NAME.source to one of them."
+            )
+        return parts[name]
 
 
 class Stream(Protocol):

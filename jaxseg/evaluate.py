@@ -4,10 +4,9 @@ Labels are read here alone: to match clusters with classes and to score. Nothing
 (a checkpoint, a threshold) is chosen by them.
 """
 
+import collections
 import dataclasses
 import functools
-import json
-import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,44 +18,15 @@ from absl import logging
 from jaxseg.core import Array, Batch, Output, Stream, UserError
 from jaxseg.evaluation import matching, scores
 from jaxseg.evaluation.probes import Argmax, Cluster
-from jaxseg.writer import write_atomic
+from jaxseg.record import Result, Samples
 
 Predict = Callable[[Array], Output]  # u8[B H W Ch] -> Output
+Refine = Callable[[Array, Array, Array], Array]  # see `Evaluator.refine`
 UPSAMPLING = ("bilinear", "nearest")
+# How clusters stand for classes where the evaluator's own scores are made.
+MATCHINGS = ("hungarian", "identity")
 
-
-@dataclasses.dataclass(frozen=True)
-class Samples:
-    """Some test images with labels (None without) and predicted clusters, for pictures."""
-
-    images: list[np.ndarray]  # u8[H W Ch]
-    labels: list[np.ndarray] | None  # i32[H W], -1 = ignored
-    predictions: list[np.ndarray]  # i32[H W]
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """What one evaluator found.
-
-    Attributes:
-        name: of the evaluator.
-        scalars: fractions and counts by name; without labels only those that need none.
-        iou: by class under the Hungarian match; None without labels.
-        counts: i64[K C] confusion matrix, None without labels; match: i64[K] class of each cluster
-            under the Hungarian match, -1 for none.
-        usage: i64[K] pixels by predicted cluster.
-        classes: names.
-        samples: images for pictures.
-    """
-
-    name: str
-    scalars: dict[str, float]
-    usage: np.ndarray
-    classes: tuple[str, ...]
-    samples: Samples
-    iou: list[float] | None = None
-    counts: np.ndarray | None = None
-    match: np.ndarray | None = None
+_PICTURED_CELLS = 1000  # about so many features of an image are kept for pictures
 
 
 @functools.partial(jax.jit, static_argnames=("height", "width", "rule"))
@@ -66,11 +36,53 @@ def label_map(logits: Array, height: int, width: int, rule: str) -> Array:
     Args:
         rule: "bilinear" resizes the logits before the argmax; "nearest" the label map after it.
     """
-    shape = (logits.shape[0], height, width)
     if rule == "nearest":
+        shape = (logits.shape[0], height, width)
         return jax.image.resize(logits.argmax(-1), shape, "nearest").astype(jnp.int32)
-    resized = jax.image.resize(logits, (*shape, logits.shape[-1]), "bilinear", antialias=False)
-    return resized.argmax(-1).astype(jnp.int32)
+    return _resized(logits, height, width, rule).argmax(-1).astype(jnp.int32)
+
+
+def _resized(logits: Array, height: int, width: int, rule: str) -> Array:
+    shape = (logits.shape[0], height, width, logits.shape[-1])
+    return jax.image.resize(logits, shape, rule, antialias=False)
+
+
+@functools.partial(jax.jit, static_argnames=("height", "width", "rule"))
+def _probabilities(logits: Array, height: int, width: int, rule: str) -> Array:
+    """Returns the softmax f32[B height width K] of logits f32[B h w K] at another resolution."""
+    return jax.nn.softmax(_resized(logits, height, width, rule), axis=-1)
+
+
+def tiled(predict: Predict, side: int) -> Predict:
+    """Returns a function that predicts in squares of `side` pixels and puts them together again.
+
+    So a large image is seen at the scale of the crops that the method was trained on. It takes
+    images whose sides `side` divides; what is no map in `aux` becomes [B squares ...].
+
+    Raises:
+        ValueError: `side` does not divide the images.
+    """
+
+    def stitched(image: Array) -> Output:
+        batch, height, width, channels = image.shape
+        if height % side or width % side:
+            raise ValueError(
+                f"images of {height} x {width} pixels do not divide in squares of {side}"
+            )
+        rows, columns = height // side, width // side
+        squares = image.reshape(batch, rows, side, columns, side, channels)
+        squares = jnp.swapaxes(squares, 2, 3).reshape(-1, side, side, channels)
+        output = predict(squares)
+
+        def together(x: Array) -> Array:
+            grid = x.reshape(batch, rows, columns, *x.shape[1:])
+            return jnp.swapaxes(grid, 2, 3).reshape(
+                batch, rows * x.shape[1], columns * x.shape[2], *x.shape[3:]
+            )
+
+        return _map_maps(output, together, lambda x: x.reshape(batch, -1, *x.shape[1:]))
+
+    return stitched
 
 
 @functools.partial(jax.jit, static_argnames="count")
@@ -89,6 +101,21 @@ def _valid(batch: Batch) -> Array:
     return rows & columns & (batch.index >= 0).reshape(-1, 1, 1)
 
 
+def _map_maps(
+    output: Output, change: Callable[[Array], Array], rest: Callable[[Array], Array] = lambda x: x
+) -> Output:
+    """Returns the output with its maps [B h w ...] changed, and what is no map by `rest`.
+
+    Maps are the features, the logits, and what has the cells of either in `aux`.
+    """
+    grids = {x.shape[1:3] for x in (output.features, output.logits) if x is not None}
+    return Output(
+        features=change(output.features),
+        logits=None if output.logits is None else change(output.logits),
+        aux={k: (change if x.shape[1:3] in grids else rest)(x) for k, x in output.aux.items()},
+    )
+
+
 def _real(output: Output, batch: Batch) -> Iterator[Output]:
     """Yields the batch's outputs without fill-up images and without padded cells."""
     sizes, indices = np.asarray(batch.size)[:, 0], np.asarray(batch.index)
@@ -98,10 +125,13 @@ def _real(output: Output, batch: Batch) -> Iterator[Output]:
         yield jax.tree.map(lambda x: x[:real], output)
         return
     for row in range(real):
-        cells = np.asarray(output.features.shape[1:3])
-        h, w = np.ceil(cells * sizes[row] / full).astype(int)
-        logits = None if output.logits is None else output.logits[row : row + 1, :h, :w]
-        yield Output(features=output.features[row : row + 1, :h, :w], logits=logits)
+        share = sizes[row] / full
+
+        def cut(x: Array, share: np.ndarray = share) -> Array:
+            h, w = np.ceil(np.asarray(x.shape[1:3]) * share).astype(int)
+            return x[:, :h, :w]
+
+        yield _map_maps(jax.tree.map(lambda x, row=row: x[row : row + 1], output), cut)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +146,11 @@ class Evaluator:
         classes: names of the labels' classes; empty without labels.
         label: which label map.
         upsample: "bilinear" or "nearest", see `label_map`.
+        matching: of the evaluator's own scores: "hungarian", or "identity" for a probe whose
+            clusters are classes, because it was trained with labels.
+        refine: (probabilities f32[B H W K], images u8[B H W Ch], valid bool[B H W]) -> refined
+            probabilities at the labels' resolution, such as a dense CRF; None = none.
+        tile: side in pixels of the squares that images are predicted in; 0 = whole. See `tiled`.
     """
 
     name: str
@@ -126,34 +161,44 @@ class Evaluator:
     classes: tuple[str, ...]
     label: str = "class"
     upsample: str = "bilinear"
+    matching: str = "hungarian"
+    refine: Refine | None = None
+    tile: int = 0
 
     def __post_init__(self):
-        if self.upsample not in UPSAMPLING:
-            raise UserError(
-                f"evals.{self.name}.upsample is {self.upsample!r}; it is one of "
-                f"{', '.join(UPSAMPLING)}."
-            )
+        for field, allowed in (("upsample", UPSAMPLING), ("matching", MATCHINGS)):
+            if (value := getattr(self, field)) not in allowed:
+                raise UserError(
+                    f"evals.{self.name}.{field} is {value!r}; it is one of {', '.join(allowed)}."
+                )
 
     def run(self, predict: Predict, key: Array) -> Result:
         """Fits the probe and scores the test split; `predict` is a jitted method.predict."""
 
+        if self.tile:
+            predict = tiled(predict, self.tile)
+
         def pairs():
             for batch in self.fit_stream():
-                for output in _real(predict(batch.first_view), batch):
+                for output in _real(predict(batch.view(0)), batch):
                     yield output, {}
 
         fitted = self.probe.fit(pairs, key)
 
-        def clusters(batch: Batch) -> tuple[Array, int]:
-            logits = self.probe.scores(fitted, predict(batch.first_view))
-            return label_map(logits, *batch.first_view.shape[1:3], self.upsample), logits.shape[-1]
+        def clusters(batch: Batch) -> tuple[Array, int, Output]:
+            output = predict(batch.view(0))
+            logits = self.probe.scores(fitted, output)
+            return self._labels(logits, batch), logits.shape[-1], output
 
         confusion, usage = self._measure(clusters)
         samples = self._samples(clusters)
-        found = Result(self.name, _usage_scalars(usage), usage, self.classes, samples)
+        supervised = self.matching == "identity"
+        found = Result(
+            self.name, _usage_scalars(usage), usage, self.classes, samples, supervised=supervised
+        )
         if confusion is None:
             return found
-        match = matching.hungarian(confusion.counts)
+        match = matching.MATCHINGS[self.matching](confusion.counts)
         one = scores.summarise(confusion.counts, match)
         many = scores.summarise(confusion.counts, matching.many_to_one(confusion.counts))
         scalars = {
@@ -170,10 +215,19 @@ class Evaluator:
             match=match,
         )
 
+    def _labels(self, logits: Array, batch: Batch) -> Array:
+        """Returns the clusters i32[B H W] at the labels' resolution, refined where asked."""
+        height, width = batch.first_view.shape[1:3]
+        if self.refine is None:
+            return label_map(logits, height, width, self.upsample)
+        probabilities = _probabilities(logits, height, width, self.upsample)
+        refined = self.refine(probabilities, batch.first_view, _valid(batch))
+        return jnp.argmax(refined, axis=-1).astype(jnp.int32)
+
     def _measure(self, clusters) -> tuple[scores.Confusion | None, np.ndarray]:
         confusion, usage = None, np.zeros(0, np.int64)
         for batch in self.test_stream():
-            prediction, count = clusters(batch)
+            prediction, count, _ = clusters(batch)
             if not usage.size:
                 usage = np.zeros(count, np.int64)
             usage += np.asarray(_usage(prediction, _valid(batch), count), np.int64)
@@ -185,16 +239,32 @@ class Evaluator:
 
     def _samples(self, clusters) -> Samples:
         images, labels, predictions = [], [], []
+        extra: dict[str, list[np.ndarray]] = collections.defaultdict(list)
         for batch in self.sample_stream():
-            prediction = np.asarray(clusters(batch)[0])
+            found, _, output = clusters(batch)
+            parts = _for_pictures(output)
+            prediction = np.asarray(found)
             shown, sizes = np.asarray(batch.first_view), np.asarray(batch.size)[:, 0]
             for row in np.flatnonzero(np.asarray(batch.index) >= 0):
                 height, width = sizes[row]
                 images.append(shown[row, :height, :width])
                 predictions.append(prediction[row, :height, :width])
+                for name, part in parts.items():
+                    extra[name].append(part[row])
                 if self.label in batch.label:
                     labels.append(np.asarray(batch.label[self.label])[row, :height, :width])
-        return Samples(images, labels if len(labels) == len(images) else None, predictions)
+        known = labels if len(labels) == len(images) else None
+        return Samples(images, known, predictions, dict(extra))
+
+
+def _for_pictures(output: Output) -> dict[str, np.ndarray]:
+    """Returns the features and `aux` of a batch as f16, of maps every n-th cell."""
+    cells = output.features.shape[1:3]
+    step = max(1, round((cells[0] * cells[1] / _PICTURED_CELLS) ** 0.5))
+    thin = _map_maps(output, lambda x: x[:, ::step, ::step])
+    return {
+        k: np.asarray(x, np.float16) for k, x in ({"features": thin.features} | thin.aux).items()
+    }
 
 
 def _usage_scalars(usage: np.ndarray) -> dict[str, float]:
@@ -226,93 +296,6 @@ def collapse_monitor(stream: Stream) -> Callable[[Predict], dict[str, float]]:
                 found["effective_clusters"],
                 found["clusters"],
             )
-        return {f"monitor/{k}": found[k] for k in ("entropy", "effective_clusters")}
+        return {f"monitor/{k}": found[k] for k in ("entropy", "effective_clusters", "clusters")}
 
     return monitor
-
-
-def save_result(directory: pathlib.Path, result: Result, protocol: dict[str, Any]) -> None:
-    """Writes NAME.json (scores, protocol) and NAME.npz (matrix, match, samples)."""
-    directory.mkdir(parents=True, exist_ok=True)
-    arrays: dict[str, Any] = {"usage": result.usage}
-    if result.counts is not None:
-        arrays |= {"counts": result.counts, "match": result.match}
-    samples = result.samples
-    for kind in ("images", "labels", "predictions"):
-        for i, array in enumerate(getattr(samples, kind) or ()):
-            arrays[f"{kind}/{i:03d}"] = array
-    temporary = directory / f"{result.name}.tmp.npz"
-    np.savez_compressed(temporary, **arrays)
-    temporary.replace(directory / f"{result.name}.npz")
-    record = {
-        "name": result.name,
-        "scores": result.scalars,
-        "iou": result.iou,
-        "classes": result.classes,
-        "protocol": protocol,
-    }
-    # Last, so that where the JSON is, the arrays are too.
-    write_atomic(directory / f"{result.name}.json", json.dumps(_no_nan(record), indent=2) + "\n")
-
-
-def load_results(directory: pathlib.Path) -> list[Result]:
-    """Returns the results that `save_result` wrote, in the order of their files' times."""
-    paths = sorted(directory.glob("*.json"), key=lambda p: (p.stat().st_mtime_ns, p.name))
-    return [_load_result(path) for path in paths]
-
-
-def _load_result(path: pathlib.Path) -> Result:
-    record = json.loads(path.read_text())
-    with np.load(path.with_suffix(".npz"), allow_pickle=False) as file:
-        arrays = dict(file)
-
-    def several(kind: str) -> list[np.ndarray]:
-        return [arrays[name] for name in sorted(arrays) if name.startswith(f"{kind}/")]
-
-    samples = Samples(several("images"), several("labels") or None, several("predictions"))
-    return Result(
-        name=record["name"],
-        scalars={k: _nan(v) for k, v in record["scores"].items()},
-        iou=None if record["iou"] is None else [_nan(v) for v in record["iou"]],
-        classes=tuple(record["classes"]),
-        usage=arrays["usage"],
-        counts=arrays.get("counts"),
-        match=arrays.get("match"),
-        samples=samples,
-    )
-
-
-def _no_nan(value: Any) -> Any:
-    """JSON has no nan: null stands for it."""
-    if isinstance(value, dict):
-        return {k: _no_nan(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_no_nan(v) for v in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def _nan(value: float | None) -> float:
-    return float("nan") if value is None else value
-
-
-def score_table(results: list[Result]) -> str:
-    """Returns the results as a table for the terminal, percentages where they are fractions."""
-    columns = {
-        "accuracy": "Acc %",
-        "miou": "mIoU %",
-        "many_to_one_accuracy": "many-to-one Acc %",
-        "effective_clusters": "clusters in use",
-    }
-    width = max(len(r.name) for r in results) if results else 0
-    lines = ["  ".join([" " * width, *columns.values()])]
-    for result in results:
-        cells = []
-        for name, title in columns.items():
-            value = result.scalars.get(name, float("nan"))
-            if name == "effective_clusters":
-                text = f"{value:.1f} of {result.scalars['clusters']:.0f}"
-            else:
-                text = f"{100 * value:.1f}" if np.isfinite(value) else "-"
-            cells.append(text.rjust(len(title)))
-        lines.append("  ".join([result.name.ljust(width), *cells]))
-    return "\n".join(lines)

@@ -4,9 +4,13 @@ import json
 import os
 import pathlib
 
-# Before jax starts: tests of the mesh need several devices, and a CPU pretends to be any number.
+# Before jax starts. Tests of the mesh need several devices, and a CPU pretends to be any number.
+# The networks of tests are tiny, so that compiling them takes longer than running them: LLVM need
+# not try hard.
 os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+    os.environ.get("XLA_FLAGS", "")
+    + " --xla_force_host_platform_device_count=8"
+    + " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 

@@ -1,5 +1,7 @@
 """Evaluation on predictions that are known."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,11 +12,10 @@ from jaxseg.evaluate import (
     Evaluator,
     collapse_monitor,
     label_map,
-    load_results,
-    save_result,
-    score_table,
+    tiled,
 )
 from jaxseg.evaluation.probes import Argmax, Cluster
+from jaxseg.record import load_results, save_result, score_table
 
 
 def predict(image):
@@ -146,3 +147,81 @@ def test_the_table_shows_what_there_is():
     assert "mIoU %" in title
     assert first.split() == ["toy", "100.0", "100.0", "100.0", "2.0", "of", "3"]
     assert second.split() == ["toy", "-", "-", "-", "2.0", "of", "3"]
+
+
+def test_scores_of_a_part_of_the_output_that_has_learned_from_labels():
+    def with_aux(image):
+        output = predict(image)
+        return output.replace(aux={"linear": output.logits[..., 1::-1]})
+
+    result = make(Argmax("linear"), matching="identity").run(jax.jit(with_aux), jax.random.key(0))
+    assert result.scalars["accuracy"] == 1
+    assert result.match.tolist() == [0, 1]
+    assert result.supervised
+    table = score_table([result, dataclasses.replace(result, name="b", supervised=False)])
+    assert "toy *" in table
+    assert "b *" not in table
+    assert "labels" in table.splitlines()[-1]
+    # Swapped classes stay wrong: nothing is matched.
+    swapped = make(Argmax("logits"), matching="identity").run(jax.jit(predict), jax.random.key(0))
+    assert swapped.scalars["accuracy"] == 0
+    with pytest.raises(UserError, match=r"'linear'.*features, logits"):
+        make(Argmax("linear")).run(jax.jit(predict), jax.random.key(0))
+
+
+def test_a_cluster_probe_of_another_part_never_sees_padding():
+    def with_aux(image):
+        output = predict(image)
+        return output.replace(features=output.features * 0, aux={"other": output.features})
+
+    probe = Cluster(2, source="other", points=1000, rounds=5)
+    result = make(probe).run(jax.jit(with_aux), jax.random.key(0))
+    assert result.scalars["accuracy"] == 1
+
+
+def test_refinement_sees_probabilities_images_and_what_is_real():
+    seen = []
+
+    def refine(probabilities, image, valid):
+        seen.append((probabilities, image, valid))
+        return 1 - probabilities
+
+    plain = make(Argmax()).run(jax.jit(predict), jax.random.key(0))
+    result = make(Argmax(), refine=refine).run(jax.jit(predict), jax.random.key(0))
+    probabilities, image, valid = seen[0]
+    assert probabilities.shape == (3, 4, 4, 3)
+    np.testing.assert_allclose(probabilities.sum(-1), 1, rtol=1e-5)
+    assert image.shape == (3, 4, 4, 3)
+    assert valid.sum(axis=(1, 2)).tolist() == [16, 8, 0]
+    # The least probable cluster everywhere: the third.
+    assert result.usage.tolist() == [0, 0, 48]
+    assert plain.usage.tolist() == [24, 24, 0]
+
+
+def test_tiles_are_put_together_where_they_were():
+    def places(image):
+        """Every cell says where its square lies and where it lies in its square."""
+        corner = jnp.broadcast_to(image[:, :1, :1, :1], (*image[:, ::2, ::2].shape[:3], 1))
+        features = jnp.concatenate([corner, image[:, ::2, ::2, :1]], -1).astype(jnp.float32)
+        return Output(
+            features=features, logits=2 * features, aux={"map": features, "one": corner[:, 0, 0]}
+        )
+
+    image = np.arange(2 * 4 * 8, dtype=np.uint8).reshape(2, 4, 8, 1)
+    output = tiled(places, 4)(jnp.asarray(image))
+    assert output.features.shape == (2, 2, 4, 2)
+    np.testing.assert_array_equal(output.features[..., 1], image[:, ::2, ::2, 0])
+    np.testing.assert_array_equal(output.features[0, :, :, 0], [[0, 0, 4, 4]] * 2)
+    np.testing.assert_array_equal(output.logits, 2 * output.features)
+    np.testing.assert_array_equal(output.aux["map"], output.features)
+    assert output.aux["one"].shape == (2, 2, 1)  # no map: by image and square
+    with pytest.raises(ValueError, match="squares of 3"):
+        tiled(places, 3)(jnp.asarray(image))
+
+
+def test_features_of_the_samples_are_kept_for_pictures(tmp_path):
+    result = make(Argmax()).run(jax.jit(predict), jax.random.key(0))
+    assert [x.shape for x in result.samples.extra["features"]] == [(2, 2, 2)] * 4
+    save_result(tmp_path, result, {})
+    loaded = load_results(tmp_path)[0].samples.extra["features"]
+    np.testing.assert_array_equal(loaded, result.samples.extra["features"])

@@ -71,7 +71,7 @@ def with_location(embeddings: Array, location: Array | np.ndarray) -> Array:
     location = jnp.broadcast_to(
         jnp.asarray(location, jnp.float32), (*embeddings.shape[:-1], location.shape[-1])
     )
-    return _normalise(jnp.concatenate([_normalise(embeddings), location], axis=-1))
+    return normalise(jnp.concatenate([normalise(embeddings), location], axis=-1))
 
 
 @functools.partial(jax.jit, static_argnames=("k", "rounds", "metric", "chunk"))
@@ -144,7 +144,7 @@ def fit_kmeans(
     points = lax.stop_gradient(points).astype(jnp.float32)
     # Squared distances far from the origin cancel; the shift changes none of them.
     shift = jnp.zeros(points.shape[1]) if metric == "spherical" else jnp.mean(points, axis=0)
-    points = _normalise(points) if metric == "spherical" else points - shift[None]
+    points = normalise(points) if metric == "spherical" else points - shift[None]
     key_subsample, key_draws = jax.random.split(key)
     run = functools.partial(
         _one_run,
@@ -168,7 +168,7 @@ def similarity(points: Array, centroids: Array, metric: str = "spherical") -> Ar
     _check_metric(metric)
     points, centroids = points.astype(jnp.float32), centroids.astype(jnp.float32)
     if metric == "spherical":
-        return _raw_similarity(_normalise(points), _normalise(centroids), metric)
+        return _raw_similarity(normalise(points), normalise(centroids), metric)
     shift = jnp.mean(centroids, axis=0)  # see fit_kmeans
     points = points - jnp.broadcast_to(shift, points.shape)
     length = jnp.sum(points**2, axis=-1, keepdims=True)
@@ -187,7 +187,7 @@ def _check_metric(metric: str) -> None:
         raise ValueError(f"unknown metric {metric!r}; expected one of {METRICS}")
 
 
-def _normalise(x: Array) -> Array:
+def normalise(x: Array) -> Array:
     """Divides by the length over the last axis; zero stays zero, with a finite gradient."""
     x = x.astype(jnp.float32)
     return x * lax.rsqrt(jnp.maximum(jnp.sum(x**2, axis=-1, keepdims=True), 1e-24))
@@ -221,7 +221,7 @@ def _sums(blocks: Array, labels: Array, weights: Array, k: int) -> tuple[Array, 
 
 
 def _centroids(sums: Array, counts: Array, metric: str) -> Array:
-    return _normalise(sums) if metric == "spherical" else sums / jnp.maximum(counts, 1.0)[:, None]
+    return normalise(sums) if metric == "spherical" else sums / jnp.maximum(counts, 1.0)[:, None]
 
 
 def _nearest(

@@ -49,6 +49,11 @@ class Bsds500:
         return self.images.skipped
 
     @property
+    def fingerprint(self) -> str:
+        """As `Folder.fingerprint`."""
+        return self.images.fingerprint
+
+    @property
     def names(self) -> tuple[str, ...]:
         """As `Folder.names`."""
         return self.images.names

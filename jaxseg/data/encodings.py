@@ -56,8 +56,10 @@ class Colours:
     def __call__(self, path: str) -> np.ndarray:
         painted = _read_painted(path)
         label = np.full(painted.shape[:2], _UNKNOWN, np.int32)
-        red, green, blue = (painted[:, :, band].astype(np.int32) for band in range(3))
-        packed = red << 16 | green << 8 | blue  # comparing whole colours at once is much faster
+        packed = painted[:, :, 0].astype(np.int32)  # comparing whole colours is much faster
+        for band in (1, 2):
+            packed <<= 8
+            packed |= painted[:, :, band]
         for (r, g, b), value in self.classes.items():
             label[packed == (r << 16 | g << 8 | b)] = value
         odd = label == _UNKNOWN

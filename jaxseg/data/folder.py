@@ -16,6 +16,7 @@ import numpy as np
 from absl import logging
 
 from jaxseg.core import UserError
+from jaxseg.data.fingerprint import digest, of_files
 from jaxseg.data.images import (
     SUFFIXES,
     Unreadable,
@@ -65,6 +66,17 @@ class Folder:
     def skipped(self) -> tuple[str, ...]:
         """Names of the images that failed the check of headers and are replaced by others."""
         return tuple(self.names[index] for index in sorted(self.bad))
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the image files and of how they are read; labels change no image."""
+        # The type, for one that derives from this may read images otherwise.
+        read = type(self).__name__, self.channels, of_files(self.root, self.names)
+        if self.on_corrupt == "error":
+            return digest(*read)
+        # A label that cannot be read also has the next image take the place of its own.
+        labels = of_files("", self.labels) if self.classes else ""
+        return digest(*read, sorted(self.bad), labels)
 
     def __len__(self) -> int:
         return len(self.names)

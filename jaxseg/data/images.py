@@ -15,6 +15,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
+import cv2
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
@@ -35,6 +36,7 @@ _THREADS = 8  # header checks wait for the disk, not for the processor
 _CHUNK = 256  # files a task of the pool; a task a file would cost more memory than the paths
 _TAIL = 4096  # bytes at the end of a file searched for its end marker; some writers pad after it
 _EXIF_ORIENTATION = 274
+_TIFF_BANDS = 277
 _TIFF_EXTRA_SAMPLES = 338
 _TIFF_PIECES = ((273, 279), (324, 325))  # offsets and byte counts, of strips and of tiles
 
@@ -271,6 +273,11 @@ def _looks_complete(image: ImageFile.ImageFile, path: str | os.PathLike[str]) ->
     return True
 
 
+def _bands(image: ImageFile.ImageFile) -> int:
+    """Returns how many bands a TIFF stores."""
+    return image.tag_v2.get(_TIFF_BANDS, 1)  # type: ignore[attr-defined]
+
+
 def _pairs(tags: dict[int, tuple[int, ...]], at: int, size: int) -> list[tuple[int, int]]:
     return list(zip(tags.get(at, ()), tags.get(size, ()), strict=False))
 
@@ -312,6 +319,13 @@ def _four_bands(
     image: ImageFile.ImageFile, path: str | os.PathLike[str], upright: bool
 ) -> np.ndarray:
     """Returns the four stored bands of a file, u8[H W 4]."""
+    if image.format == "TIFF" and image.mode == "RGB" and _bands(image) == 4:
+        # Pillow drops a fourth band whose meaning the TIFF does not state (ExtraSamples = 0), as it
+        # is in aerial images with infrared. OpenCV keeps it, and gives blue, green, red, infrared.
+        bands = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+        if bands is None or bands.shape != (image.height, image.width, 4):
+            raise Unreadable(f"cannot read image {_shown(path)}: damaged or truncated (OpenCV)")
+        return np.ascontiguousarray(bands[:, :, [2, 1, 0, 3]])
     if image.mode not in ("RGBA", "RGBX", "CMYK"):
         found = f"mode {image.mode} with {len(image.getbands())} bands"
     elif image.format == "TIFF" and 1 in image.tag_v2.get(_TIFF_EXTRA_SAMPLES, ()):  # type: ignore[attr-defined]
@@ -321,6 +335,6 @@ def _four_bands(
         return np.asarray(_loaded(image, upright))
     raise Unreadable(
         f"cannot read image {_shown(path)} as four channels: found {found}; expected red, green, "
-        "blue, infrared stored as an RGBA PNG or TIFF (ExtraSamples = 2). Convert it, or read "
+        "blue, infrared stored as an RGBA PNG or TIFF (ExtraSamples = 0 or 2). Convert it, or read "
         "three channels (data.channels = 3)"
     )

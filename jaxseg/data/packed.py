@@ -19,6 +19,7 @@ from typing import Any
 from array_record.python.array_record_module import ArrayRecordReader
 
 from jaxseg.core import UserError
+from jaxseg.data.fingerprint import digest
 from jaxseg.data.images import Unreadable
 from jaxseg.data.records import decode_example
 from jaxseg.data.source import Example
@@ -65,6 +66,11 @@ class Packed:
     def _ends(self) -> tuple[int, ...]:
         """Where each shard ends: the index after its last example."""
         return tuple(itertools.accumulate(shard.records for shard in self.shards))
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the shards' contents."""
+        return digest("packed", [shard.sha256 for shard in self.shards], self.channels)
 
     def __len__(self) -> int:
         return self._ends[-1]

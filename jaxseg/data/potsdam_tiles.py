@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 import cv2
 import numpy as np
 import scipy.io
+from absl import logging
 from PIL import Image
 
 from jaxseg.core import UserError
@@ -57,7 +58,7 @@ def prepare_potsdam(
       bands: "RGBIR", "RGB" or "IRRG"; "" = the first of these that is there.
       tile: side of a tile in pixels of the halved image.
       seed: of the draw of test tiles. IIC's tiles keep IIC's lists.
-      threads: images cut at a time; each takes about 0.5 GB of memory.
+      threads: images cut at a time; each takes about 0.8 GB of memory.
       report: called with (images done, images in all).
 
     Returns:
@@ -73,6 +74,7 @@ def prepare_potsdam(
     archived = os.path.isdir(os.path.join(top, "imgs")) and os.path.isdir(os.path.join(top, "gt"))
     if archived:
         settings: dict[str, object] = {"bands": "RGBIR", "tile": tile, "source": "IIC's tiles"}
+        labels = {"all": "gt"}
         jobs = {"all": lambda: _archived_tiles(top, tile)}
     else:
         images, labels, bands = _find_images(top, bands, out)
@@ -83,15 +85,20 @@ def prepare_potsdam(
         }
     _claim(out, settings)
     with concurrent.futures.ThreadPoolExecutor(max(1, threads)) as pool:
-        waiting = [pool.submit(_write_tiles, out, name, job) for name, job in jobs.items()]
+        waiting = [
+            pool.submit(_write_tiles, out, name, name in labels, job) for name, job in jobs.items()
+        ]
         for done, future in enumerate(concurrent.futures.as_completed(waiting), 1):
             future.result()
             report(done, len(waiting))
     lists = _archived_lists(top) if archived else _draw_lists(out, sorted(jobs), seed)
+    finish = os.path.join(out, "tiles.json")
+    if os.path.exists(finish):
+        os.remove(finish)  # a run that stops between two lists must not leave those of two draws
     for name, tiles in lists.items():
         _write(os.path.join(out, f"{name}.txt"), "".join(f"{one}\n" for one in tiles))
     finished = settings | {"seed": None if archived else seed, "images": len(jobs)}
-    _write(os.path.join(out, "tiles.json"), json.dumps(finished, indent=2) + "\n")
+    _write(finish, json.dumps(finished, indent=2) + "\n")
     return {name: len(tiles) for name, tiles in lists.items()}
 
 
@@ -115,7 +122,14 @@ def _find_images(top: str, bands: str, out: str) -> tuple[dict[str, str], dict[s
     labels = found.get("label_noboundary", {}) | found.get("label", {})
     labels = {place: path for place, path in labels.items() if place in LABELLED}
     bands = bands or there[0]
-    return found[bands.lower()], labels, bands
+    images = found[bands.lower()]
+    counts = len(images), len(labels.keys() & images.keys())
+    if counts != (IMAGES, len(LABELLED)):
+        logging.warning(
+            "Potsdam: %d images under %s, %d of them with labels; the release has %d and %d",
+            counts[0], top, counts[1], IMAGES, len(LABELLED),
+        )  # fmt: skip
+    return images, labels, bands
 
 
 Tile = tuple[str, np.ndarray, np.ndarray | None]  # name, image u8[t t Ch], label u8[t t]
@@ -195,10 +209,11 @@ def _claim(out: str, settings: dict[str, object]) -> None:
         )
 
 
-def _write_tiles(out: str, name: str, tiles: Callable[[], Iterable[Tile]]) -> None:
-    """Writes the tiles of one image, unless they are there: labels first, then both at once."""
+def _write_tiles(out: str, name: str, labelled: bool, tiles: Callable[[], Iterable[Tile]]) -> None:
+    """Writes the tiles of one image, unless they are there, with labels if there are any now."""
     final = {kind: os.path.join(out, kind, name) for kind in ("labels", "images")}
-    if os.path.isdir(final["images"]):
+    without = labelled and not (os.path.isdir(final["labels"]) and os.listdir(final["labels"]))
+    if os.path.isdir(final["images"]) and not without:
         return
     begun = {kind: os.path.join(out, f".{kind}-{name}") for kind in final}
     for kind in final:

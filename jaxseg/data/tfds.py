@@ -17,6 +17,7 @@ import numpy as np
 
 from jaxseg.core import UserError
 from jaxseg.data.encodings import look_up
+from jaxseg.data.fingerprint import digest, of_files
 from jaxseg.data.source import Example
 
 # Counts are those of the builder: its dataset_info.json holds them.
@@ -42,6 +43,12 @@ class Tfds:
     classes: dict[str, tuple[str, ...]]
     values: Mapping[int, int]  # label value -> class
     channels: int = 3
+    files: str = ""  # fingerprint of the files and the split of them
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the prepared files, the split and how images are read."""
+        return digest("tfds", self.files, self.image, self.channels)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -127,7 +134,9 @@ def open_tfds(
     values = dict.fromkeys(ignore, -1)
     values |= {first_value + index: index for index in range(len(class_names))}
     classes = {"class": tuple(class_names)} if class_names else {}
-    return Tfds(records, title, image_feature, label_feature, classes, values, channels)
+    folder = str(builder.data_path)
+    files = digest(split, of_files(folder, sorted(os.listdir(folder))))
+    return Tfds(records, title, image_feature, label_feature, classes, values, channels, files)
 
 
 def _builder(root: str, name: str) -> Any:

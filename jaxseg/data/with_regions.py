@@ -5,6 +5,7 @@ import os
 import unicodedata
 
 from jaxseg.core import UserError
+from jaxseg.data.fingerprint import of_source
 from jaxseg.data.images import find_files, read_label
 from jaxseg.data.source import Example, Source
 
@@ -29,6 +30,11 @@ class WithRegions:
     def skipped(self) -> tuple[str, ...]:
         """Those of the source, if it counts them."""
         return getattr(self.source, "skipped", ())
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the source: regions change no image."""
+        return of_source(self.source)
 
     def __len__(self) -> int:
         return len(self.source)

@@ -22,7 +22,12 @@ Pairs = Callable[[], Iterable[tuple[Output, dict[str, Array]]]]
 
 @dataclasses.dataclass(frozen=True)
 class Argmax:
-    """Takes the method's own logits; there is nothing to fit."""
+    """Takes scores that the method has itself; there is nothing to fit.
+
+    `source` is the part of its output that holds them, as in `Output.part`.
+    """
+
+    source: str = "logits"
 
     def fit(self, pairs: Pairs, key: Array) -> PyTree:
         """Returns an empty tree without reading `pairs`."""
@@ -30,26 +35,23 @@ class Argmax:
         return {}
 
     def scores(self, fitted: PyTree, output: Output) -> Array:
-        """Returns `output.logits`; raises UserError for a method that has none."""
+        """Returns the part `source`; raises UserError for a method that has none."""
         del fitted
-        if output.logits is None:
-            raise UserError(
-                'probe "argmax": this method has no classifier of its own (its output has no '
-                'logits); use a probe that is fitted, such as "cluster"'
-            )
-        return output.logits
+        return output.part(self.source)
 
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
     """Runs k-means over a sample of the features of a whole split.
 
-    `clusters` K; `metric` as in `kmeans`; at most `points` feature vectors are clustered, for at
+    `source` is the part of the output that holds the features, as in `Output.part`; `clusters` K;
+    `metric` as in `kmeans`; at most `points` feature vectors are clustered, for at
     most `rounds` Lloyd rounds from each of `restarts` starts. Raises UserError for values out of
     range.
     """
 
     clusters: int
+    source: str = "features"
     metric: str = "spherical"
     points: int = 100_000
     rounds: int = 30
@@ -73,7 +75,7 @@ class Cluster:
         one is not finite.
         """
         key_sample, key_fit = jax.random.split(key)
-        features = (output.features for output, _ in pairs())
+        features = (output.part(self.source) for output, _ in pairs())
         sample = sample_features(features, self.points, key_sample)
         if len(sample) < self.clusters:
             raise UserError(
@@ -92,7 +94,7 @@ class Cluster:
 
     def scores(self, fitted: PyTree, output: Output) -> Array:
         """Returns the similarity of each cell to each centroid, f32[B h w K]; higher is nearer."""
-        return kmeans.similarity(output.features, fitted["centroids"], self.metric)
+        return kmeans.similarity(output.part(self.source), fitted["centroids"], self.metric)
 
 
 def sample_features(features: Iterable[Array], points: int, key: Array) -> np.ndarray:

@@ -106,7 +106,11 @@ def write_potsdam_release(root: pathlib.Path, side: int = 200) -> None:
         image, ids = scene(index, range(6), side, side)
         infrared = (40 * ids + 20).astype(np.uint8)[:, :, None]
         folder = root / "4_Ortho_RGBIR"
-        save(np.concatenate([image, infrared], 2), folder / f"top_potsdam_{place}_RGBIR.tif")
+        folder.mkdir(parents=True, exist_ok=True)
+        # The mode RGBX writes a fourth band that is not called alpha.
+        bands = np.concatenate([image, infrared], 2).tobytes()
+        picture = Image.frombuffer("RGBX", (side, side), bands, "raw", "RGBX", 0, 1)
+        picture.save(folder / f"top_potsdam_{place}_RGBIR.tif")
         if index < 3:
             labels = root / "5_Labels_for_participants"
             save(paint(ids, COLOURS6), labels / f"top_potsdam_{place}_label.tif")

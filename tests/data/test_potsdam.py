@@ -5,10 +5,12 @@ import os
 import numpy as np
 import pytest
 import scipy.io
+from absl import logging
 from PIL import Image
 
 from jaxseg.core import UserError
 from jaxseg.data import potsdam_tiles
+from jaxseg.data.images import read_image
 from jaxseg.data.potsdam import (
     COLOURS6,
     EXPECTED,
@@ -64,7 +66,7 @@ def test_tiles_are_the_halved_images(release):
         row, column = (50 * int(number) for number in at.split("_"))
         where = np.s_[row : row + 50, column : column + 50]
         tif = release / "4_Ortho_RGBIR" / f"top_potsdam_{place}_RGBIR.tif"
-        whole = np.asarray(Image.open(tif)).astype(int)
+        whole = read_image(tif, 4).astype(int)
         halved = (whole.reshape(100, 2, 100, 2, 4).sum((1, 3)) + 2) // 4
         np.testing.assert_array_equal(six[index].image, halved[where])
         np.testing.assert_array_equal(three[index].image, halved[where][..., :3])
@@ -104,6 +106,43 @@ def test_another_seed_draws_another_test_and_keeps_the_tiles(release, tmp_path, 
         draws.add(tuple(read_list(out, "labelled_test")))
     assert tuple(first["labelled_test"]) in draws
     assert len(draws) > 1
+
+
+def test_stopping_between_two_lists_leaves_no_mixture(release, tmp_path, monkeypatch):
+    out = str(tmp_path / "out")
+    prepare_potsdam(str(release), out, tile=50)
+    original = potsdam_tiles._write
+
+    def write(path, text):
+        if path.endswith("labelled_test.txt"):
+            raise KeyboardInterrupt
+        original(path, text)
+
+    monkeypatch.setattr(potsdam_tiles, "_write", write)
+    with pytest.raises(KeyboardInterrupt):
+        prepare_potsdam(str(release), out, tile=50, seed=1)
+    with pytest.raises(UserError, match="holds no finished tiles"):
+        open_potsdam(out, "train")
+
+
+def test_an_incomplete_release_is_told(tmp_path, monkeypatch):
+    lines = []
+    monkeypatch.setattr(logging, "warning", lambda text, *args: lines.append(text % args))
+    write_potsdam_release(tmp_path)
+    prepare_potsdam(str(tmp_path), tile=50)
+    assert [line.split(";")[1] for line in lines] == [" the release has 38 and 24"]
+    assert "5 images" in lines[0]
+    assert "3 of them with labels" in lines[0]
+
+
+def test_labels_that_come_later_are_taken(tmp_path):
+    write_potsdam_release(tmp_path)
+    labels, aside = tmp_path / "5_Labels_for_participants", tmp_path.parent / f"{tmp_path.name}_off"
+    labels.rename(aside)
+    assert prepare_potsdam(str(tmp_path), tile=50)["unlabelled_train"] == 20
+    aside.rename(labels)
+    assert prepare_potsdam(str(tmp_path), tile=50)["unlabelled_train"] == 8
+    assert open_potsdam(str(tmp_path), "labelled")[0].label["class"].min() >= 0
 
 
 def test_labels_of_other_images_do_not_count(tmp_path):
@@ -163,7 +202,7 @@ def test_bands_and_settings(tmp_path):
     write_potsdam_release(tmp_path)
     out = str(tmp_path / "tiles")
     for path in (tmp_path / "4_Ortho_RGBIR").iterdir():
-        bands = np.asarray(Image.open(path))
+        bands = read_image(path, 4)
         irrg = tmp_path / "3_Ortho_IRRG" / path.name.replace("RGBIR", "IRRG")
         save(np.ascontiguousarray(bands[..., [3, 0, 1]]), irrg)
     prepare_potsdam(str(tmp_path), out, bands="IRRG", tile=50)
