@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from jaxseg.core import UserError
-from jaxseg.data.plain import decode_plain
+from jaxseg.data.plain import SIGNATURES, decode_plain
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff")
 
@@ -115,12 +115,24 @@ def _read_image(
 ) -> np.ndarray:
     if channels not in (3, 4):
         raise ValueError(f"channels must be 3 (RGB) or 4 (RGB and infrared), got {channels}")
+    if channels == 3:
+        pixels = decode_plain(_plain_bytes(path, stream), MAX_PIXELS, upright)
+        if pixels is not None:
+            return pixels
     with _opened(path, "image", stream) as image:
         if channels == 4:
             return _four_bands(image, path, upright)
-        if (pixels := decode_plain(image, upright)) is not None:
-            return pixels
         return _rgb(_loaded(image, upright), path)
+
+
+def _plain_bytes(path: str | os.PathLike[str], stream: BinaryIO | None) -> bytes:
+    """Returns the file's bytes if it begins as a JPEG or PNG; what cannot be read has none."""
+    try:
+        with open(path, "rb") if stream is None else contextlib.nullcontext(stream) as file:
+            head = file.read(8)
+            return head + file.read() if head.startswith(SIGNATURES) else b""
+    except OSError:
+        return b""
 
 
 def read_label(

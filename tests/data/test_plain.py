@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from jaxseg.data.images import decode_image, read_image
+from jaxseg.data.images import MAX_PIXELS, decode_image, read_image
 from jaxseg.data.plain import decode_plain
 
 ORIENTATION = 274
@@ -24,9 +24,8 @@ def encode(picture, kind, **options):
     return stream.getvalue()
 
 
-def plain(data):
-    with Image.open(io.BytesIO(data)) as image:
-        return decode_plain(image)
+def plain(data, **options):
+    return decode_plain(data, MAX_PIXELS, **options)
 
 
 @pytest.mark.parametrize(
@@ -51,6 +50,8 @@ def test_pixels_are_pillows(kind, options, orientation):
     np.testing.assert_array_equal(pixels, expected)
     assert pixels.flags.c_contiguous
     np.testing.assert_array_equal(decode_image(data, "a"), pixels)
+    stored = Image.open(io.BytesIO(data)).convert("RGB")
+    np.testing.assert_array_equal(plain(data, upright=False), stored)
 
 
 def test_grey_jpeg_and_rgba_png():
@@ -93,11 +94,32 @@ def cut(data, part=0.6):
          "cut png", "no end"),
 )  # fmt: skip
 def test_what_is_not_plain_is_left_to_pillow(data):
-    with Image.open(io.BytesIO(data)) as image:
-        assert decode_plain(image) is None
-        if image.format == "WEBP" or image.getbands() != ("R", "G", "B"):
-            # It can still be read.
-            assert image.load() is not None
+    assert plain(data) is None
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_every_cut_and_many_damages_end_in_pixels_or_none(kind):
+    data = encode(Image.fromarray(noise(16, 24, 3)), kind)
+    assert plain(data).shape == (16, 24, 3)
+    for length in range(len(data) - 20):
+        assert plain(data[:length]) is None
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        damaged = bytearray(data)
+        damaged[rng.integers(8, len(data))] = rng.integers(256)
+        pixels = plain(bytes(damaged))
+        assert pixels is None or (pixels.dtype == np.uint8 and pixels.ndim == 3)
+
+
+def test_images_above_the_limit_are_left_to_pillow():
+    data = encode(Image.fromarray(noise(16, 24, 3)), "JPEG")
+    assert decode_plain(data, 16 * 24 - 1) is None
+    assert decode_plain(data, 16 * 24) is not None
+
+
+def test_fill_bytes_before_a_marker():
+    data = encode(Image.fromarray(noise(16, 24, 3)), "JPEG")
+    np.testing.assert_array_equal(plain(data[:2] + b"\xff" * 5 + data[2:]), plain(data))
 
 
 def test_real_photographs(real_data):
