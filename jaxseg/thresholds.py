@@ -153,7 +153,8 @@ def trial_config(
 ) -> ConfigDict:
     """Returns the config of one short run: nothing of it reads labels."""
     trial = copy.deepcopy(config)
-    trial.method.update(beta_within=beta_within, beta_across=beta_across, online_probes=None)
+    trial.method.update(beta_within=beta_within, beta_across=beta_across)
+    trial.method.online_probes = None
     trial.optim.groups = ConfigDict({"prototypes": config.optim.groups.prototypes})
     trial.data.tokens = config.data.tokens or str(workdir / "tokens")
     trial.train.update(

@@ -5,21 +5,22 @@ number of channels, and found in a cache by the other layouts. The same copies a
 the same examples; so do the real images, where there are some.
 """
 
-import importlib
+import functools
 import inspect
 
 import jax
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
+from jaxseg.build import batch_spec, make_data, make_method, make_transforms
 from jaxseg.commands import prepare
 from jaxseg.commands.pack import Packer
 from jaxseg.data import SOURCES
 from jaxseg.data.packed import open_packed
 from jaxseg.methods import METHODS
-from jaxseg.run import Run
-from jaxseg.train import make_mesh
+from jaxseg.pretrained import keep_features
+from jaxseg.sections import DataSection, call, divide
+from jaxseg.train import init_optimiser, make_mesh, make_step
 from tests.data import layouts_coco, layouts_scenes
 
 # How to write a miniature copy, by the name of its source; VOC has two forms of it.
@@ -44,21 +45,9 @@ SMALL: dict[str, tuple[dict, dict]] = {
         {},
     ),
     "smooseg": (FROZEN, {"channels": 3}),
-    "stego": (FROZEN | {"points": 3, "negatives": 1}, {"channels": 3, "views": 2}),
+    "stego": (FROZEN | {"points": 3, "negatives": 1}, {"channels": 3, "partners": 1}),
 }
 BATCH, CROP = 2, 32
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_programs(tmp_path_factory):
-    """Keeps compiled programs for the layouts after the first."""
-    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
-    before = {name: getattr(jax.config, name) for name in names}
-    jax.config.update(names[0], str(tmp_path_factory.mktemp("compiled")))
-    jax.config.update(names[1], 0)
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
 
 
 @pytest.fixture(scope="module")
@@ -76,31 +65,38 @@ def copies(tmp_path_factory):
     return copy
 
 
-def config_of(method, data):
-    """Returns a run of two steps of a tiny network."""
-    config = importlib.import_module("configs.infoseg_scenes").get_config()
-    network, geometry = SMALL[method]
-    config.method = ConfigDict({"name": method} | network)
+@functools.cache
+def trained(method, channels):
+    """Returns a tiny method with its first state and its step, compiled once for all layouts."""
+    made = make_method({"name": method} | SMALL[method][0])
+    spec = batch_spec(section_of(method, {"name": "folder", "channels": channels})[0])
+    state = jax.jit(lambda key: made.init(key, spec))(jax.random.key(0))
+    transforms = make_transforms({}, state.params, 2)
+    step = jax.jit(make_step(made, transforms, jax.random.key(1)))
+    return made, init_optimiser(state, transforms), step
+
+
+def section_of(method, data):
+    """Returns the section `data` of a tiny network, and all of its fields."""
     fields = {
         "batch_size": BATCH, "crop": CROP, "resize": CROP, "test_resize": CROP, "test_crop": CROP,
         "threads": 1,
-    }  # fmt: skip
-    config.data = ConfigDict(fields | data | geometry)
-    config.train.update(steps=2, monitor_every=0, log_every=1, samples=1, save_every=2)
-    config.evals = ConfigDict()
-    return config
+    } | data | SMALL[method][1]  # fmt: skip
+    return call("data", DataSection, divide(fields, DataSection)[0]), fields
 
 
-def run_two_steps(method, data, workdir, monkeypatch):
-    """Trains two steps on one device; returns the losses."""
+def take_two_steps(method, data):
+    """Trains two steps on one device, with the pipeline that a run has; returns its data."""
+    section, fields = section_of(method, data)
+    made, state, step = trained(method, section.channels)
     # The tests' eight virtual devices would each need an image in every batch.
-    monkeypatch.setattr("jaxseg.run.make_mesh", lambda: make_mesh(jax.devices()[:1]))
-    run = Run(config_of(method, data), workdir)
-    assert run.fit()
-    rows = [line for line in (workdir / "metrics.jsonl").read_text().splitlines() if "loss" in line]
-    assert len(rows) == 2
-    assert "null" not in "".join(rows)
-    return run
+    found = make_data(fields, 0, make_mesh(jax.devices()[:1]), made.reads_labels)
+    batches = keep_features(found, made, state).pipeline.batches(0)
+    for _ in range(2):
+        state, metrics = step(state, next(batches))
+        assert np.isfinite(metrics["loss"])
+        assert not metrics["nonfinite"]
+    return found
 
 
 def test_every_data_set_has_a_copy_and_every_method_a_small_form():
@@ -114,9 +110,8 @@ LAYOUTS = {write: name for name, write in sorted(WRITERS.items())}
 
 @pytest.mark.parametrize("layout", sorted(LAYOUTS.values()))
 @pytest.mark.parametrize("method", sorted(SMALL))
-def test_two_steps(tmp_path, monkeypatch, copies, method, layout):
-    run = run_two_steps(method, copies(layout), tmp_path, monkeypatch)
-    test = run.data.test
+def test_two_steps(copies, method, layout):
+    test = take_two_steps(method, copies(layout)).test
     for kind, names in test.classes.items():
         label = test[0].label[kind]
         assert label.shape == test[0].image.shape[:2]
@@ -187,7 +182,6 @@ REAL = {
 @pytest.mark.slow
 @pytest.mark.parametrize("folder", sorted(REAL))
 @pytest.mark.parametrize("method", sorted(SMALL))
-def test_two_steps_on_real_images(tmp_path, monkeypatch, real_data, method, folder):
+def test_two_steps_on_real_images(real_data, method, folder):
     name, fields = REAL[folder]
-    data = {"name": name, "root": str(real_data(folder))} | fields
-    run_two_steps(method, data, tmp_path, monkeypatch)
+    take_two_steps(method, {"name": name, "root": str(real_data(folder))} | fields)

@@ -71,8 +71,8 @@ def dense_crf(
     between calls unless XLA is told otherwise (--xla_gpu_deterministic_ops).
 
     Raises ValueError for shapes or dtypes that do not fit or sigmas that are not positive, and
-    UserError for sigmas too small for the image (at 320 x 320 pixels and the default
-    `bilateral_sigma_xy`, a `bilateral_sigma_rgb` below 1.2).
+    UserError for sigmas too small for the image (with the default `bilateral_sigma_xy`, a
+    `bilateral_sigma_rgb` below 1.2 at 320 x 320 pixels, below 1.8 at 1024 x 2048).
 
     Source: Krähenbühl & Koltun 2011; parameters of STEGO (Hamilton et al. 2022), released code.
     """

@@ -128,6 +128,10 @@ def test_files_without_a_network_or_with_broken_numbers(vit, tmp_path):
     np.savez(tmp_path / "in.npz", weight=np.zeros(3))
     with pytest.raises(UserError, match=r"no Vision Transformer or ResNet.*begins with weight"):
         run(tmp_path / "in.npz", tmp_path / "out.safetensors")
+    for array, what in ((np.array("x"), "pos_embed is of type <U1"), (np.zeros(()), "no network")):
+        np.savez(tmp_path / "in.npz", **vit | {"pos_embed": array})
+        with pytest.raises(UserError, match=rf"in\.npz .*{what}"):
+            run(tmp_path / "in.npz", tmp_path / "out.safetensors")
     np.savez(tmp_path / "in.npz", **vit | {"norm.bias": np.full(48, np.nan)})
     with pytest.raises(UserError, match=r"params/norm/bias has values that are not finite"):
         run(tmp_path / "in.npz", tmp_path / "out.safetensors", "vit_test")
