@@ -48,6 +48,14 @@ def test_every_source_is_in_the_catalogue():
     assert CATALOGUE.keys() == SOURCES.keys()
 
 
+def test_the_documented_table_is_that_of_the_catalogue():
+    text = (ROOT / "docs/data.md").read_text()
+    for name in CATALOGUE.keys() - {"packed"}:
+        entry = CATALOGUE[name]
+        counts = ", ".join(f"{split} {count:,}" for split, count in entry.expected.items())
+        assert f"| {name} | {entry.tested} | {counts or 'none'} |" in text
+
+
 def test_the_list_says_what_is_needed(capsys):
     assert prepare.main(["list"]) == 0
     out = capsys.readouterr().out
