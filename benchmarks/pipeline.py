@@ -6,7 +6,8 @@ For images of 480 x 360 and of 2048 x 1024 (those of JAXSEG_DATA/camvid, resized
 it) it measures, in one and in two threads and processes:
 
     opencv_threads    read a file, imdecode, cut a random crop; a thread pool, and nothing else
-    files, packed     what the input pipeline does up to a batch: order, views, maps, stacking
+    files, packed,    what the input pipeline does up to a batch: order, views, maps, stacking;
+    decoded           from files, from shards of them, from shards of pixels (pack --decoded)
 
 The crop is 320 and nothing is resized, so that all decode the same pixels and differ in what is
 around it. Rounds of the variants take turns, so that other programs on the machine slow all of them
@@ -105,10 +106,15 @@ def pipeline(source: Source, threads: int, workers: int) -> Callable[[int], floa
     return run
 
 
-def variants(folder: pathlib.Path, packed: pathlib.Path) -> dict[str, Callable[[int], float]]:
+def variants(folder: pathlib.Path, top: pathlib.Path) -> dict[str, Callable[[int], float]]:
     """Returns what is measured, by name."""
     made: dict[str, Callable[[int], float]] = {}
-    sources = {"files": open_folder(str(folder)), "packed": open_packed(str(packed), "")}
+    sources: dict[str, Source] = {"files": open_folder(str(folder))}
+    for name in ("packed", "decoded"):
+        with contextlib.redirect_stdout(io.StringIO()):
+            packer = Packer(top / name, "folder", {}, decoded=name == "decoded")
+            packer.pack({"": sources["files"]})
+        sources[name] = open_packed(str(top / name), "")
     for number in (1, 2):
         made[f"opencv_threads_{number}"] = opencv_threads(folder, number)
         for name, source in sources.items():
@@ -123,11 +129,9 @@ def variants(folder: pathlib.Path, packed: pathlib.Path) -> dict[str, Callable[[
 def measure(height: int, width: int, count: int, repeats: int) -> dict[str, object]:
     """Returns images/s of every variant, and ratios to OpenCV with as many threads."""
     with tempfile.TemporaryDirectory() as top:
-        folder, packed = pathlib.Path(top, "files"), pathlib.Path(top, "packed")
+        folder = pathlib.Path(top, "files")
         write_images(folder, height, width, count)
-        with contextlib.redirect_stdout(io.StringIO()):
-            Packer(packed, "folder", {}).pack({"": open_folder(str(folder))})
-        runs = variants(folder, packed)
+        runs = variants(folder, pathlib.Path(top))
         for run in runs.values():
             run(4 * BATCH)  # files into memory, processes started
         rates: dict[str, list[float]] = {name: [] for name in runs}
