@@ -196,7 +196,7 @@ def test_decoded_images_are_kept_as_pixels_and_are_the_same(camvid, tmp_path):
     stored, pixels = (open_packed(str(tmp_path / f"packed{n}"), "val") for n in (0, 1))
     for index in range(len(stored)):
         np.testing.assert_array_equal(stored[index].image, pixels[index].image, strict=True)
-    with pytest.raises(UserError, match="holds another pack, whose decoded is True"):
+    with pytest.raises(UserError, match="holds another pack, whose decoded is true"):
         prepare.main([*pack[:-1]])
 
 
