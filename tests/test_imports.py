@@ -14,7 +14,7 @@ ALLOWED = {
     "losses": {"clustering"},
     "views": set(),
     "clustering": set(),
-    "models": {"clustering"},
+    "models": {"core", "clustering"},
     "methods": {"core", "models", "losses", "clustering", "views"},
     "data": {"core", "views", "boundaries"},
     "evaluation": {"core", "clustering"},

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxseg.models.norm import batch_norm
+
 Array = jax.Array
 
 
@@ -36,11 +38,6 @@ class ConvBlock(nn.Module):
         kernel, stride = (self.kernel,) * 2, (self.stride,) * 2
         x = nn.Conv(self.width, kernel, stride, padding=1, use_bias=False, dtype=self.dtype)(x)
         return nn.relu(batch_norm(self.dtype, train)(x))
-
-
-def batch_norm(dtype: jnp.dtype, train: bool) -> nn.BatchNorm:
-    """BatchNorm over the global batch, with torch's momentum and epsilon."""
-    return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype)
 
 
 class PointwiseResidual(nn.Module):

@@ -1,0 +1,153 @@
+"""python -m jaxseg.convert SOURCE --out=FILE.safetensors [--arch --mean --std --name]
+
+Turns published weights into our weights file (see jaxseg/models/weights.py). Nothing in a source is
+executed: .safetensors and .npz hold plain arrays, .pth goes through torch's weights-only loader.
+"""
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+from flax import traverse_util
+
+from jaxseg.commands.sources import read_arrays
+from jaxseg.core import UserError
+from jaxseg.models import backbones, published, weights
+from jaxseg.models.resnet import ResNet
+
+
+def main(argv: list[str]) -> None:
+    """Runs the command line; exits with a message for what a user can mend."""
+    parser = argparse.ArgumentParser(prog="python -m jaxseg.convert", description=__doc__)
+    parser.add_argument("source", help="a .safetensors, .npz, .pth, .pt, .bin or .pth.tar file")
+    parser.add_argument("--out", required=True, help="the weights file to write (.safetensors)")
+    parser.add_argument("--arch", default="", help="its architecture; default: found by its shapes")
+    parser.add_argument("--mean", help="normalisation: three numbers; default: ImageNet's")
+    parser.add_argument("--std", help="normalisation: three numbers; default: ImageNet's")
+    parser.add_argument("--name", default="", help="what it is; default: the source's file name")
+    args = parser.parse_args(argv)
+    try:
+        mean = numbers("--mean", args.mean, backbones.IMAGENET_MEAN)
+        std = numbers("--std", args.std, backbones.IMAGENET_STD)
+        print("\n".join(convert(args.source, args.out, args.arch, mean, std, args.name)))
+    except UserError as error:
+        sys.exit(f"jaxseg: {error}")
+
+
+def numbers(flag: str, text: str | None, default: tuple[float, ...]) -> np.ndarray:
+    """Returns f32[3] from "0.5,0.5,0.5"; raises UserError for anything else."""
+    try:
+        found = np.array(default if text is None else text.split(","), np.float32)
+    except ValueError:
+        found = np.array(())
+    if found.shape != (3,) or not np.isfinite(found).all() or (flag == "--std" and min(found) <= 0):
+        raise UserError(f"{flag} is {text!r}; give three numbers, such as {flag}=0.5,0.5,0.5")
+    return found
+
+
+def convert(
+    source: pathlib.Path | str,
+    out: pathlib.Path | str,
+    arch: str,
+    mean: np.ndarray,
+    std: np.ndarray,
+    name: str = "",
+) -> list[str]:
+    """Writes the weights file and returns lines that say what was taken and what left out.
+
+    Args:
+        source: the published file.
+        out: the weights file.
+        arch: a key of ARCHITECTURES; "" finds it by names and shapes.
+        mean, std: f32[3], of pixels in [0, 1].
+        name: what the weights are; "" takes the source's file name.
+
+    Raises:
+        UserError: a file cannot be read or written, or the source is of another architecture.
+    """
+    source, out = pathlib.Path(source), pathlib.Path(out)
+    if out.suffix != ".safetensors" or not out.parent.is_dir():
+        raise UserError(f"--out is {str(out)!r}; give a .safetensors file in a folder that exists.")
+    if arch:
+        backbones.Backbone(arch)  # raises for a name that there is not
+    flat, ignored = to_ours(source, read_arrays(source))
+    arch = arch or detect(source, flat)
+    if lines := weights.differences(expected_shapes(arch), _shapes(flat)):
+        raise UserError(
+            f"{source} is not of the architecture {arch} (names are those of our weights file). "
+            + " ".join(lines)
+            + " Give its own --arch, or leave --arch out to have it found."
+        )
+    broken = [key for key, array in flat.items() if not np.isfinite(array).all()]
+    if broken:
+        raise UserError(f"{source}: {broken[0]} has values that are not finite; get it again.")
+    tree = {"params": {}, "stats": {}} | traverse_util.unflatten_dict(flat, sep="/")
+    tree |= {"mean": mean, "std": std}
+    try:
+        meta = {"architecture": arch, "name": name or source.name}
+        digest = weights.write_weights(out, tree, meta)
+    except OSError as error:
+        raise UserError(f"{out} cannot be written: {error}.") from error
+    lines = [
+        f"{out}: {arch}, {sum(array.size for array in flat.values()):,} values, "
+        f"mean {mean.tolist()}, std {std.tolist()}, sha256 {digest[:12]}"
+    ]
+    if ignored:
+        shown = ", ".join(ignored[:8]) + ", ..." * (len(ignored) > 8)
+        lines.append(f"left out ({len(ignored)}): {shown}")
+    return lines
+
+
+def to_ours(
+    source: pathlib.Path, arrays: Mapping[str, np.ndarray]
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Returns (f32 arrays by their path in our tree, names left out) of the network in a file.
+
+    Raises:
+        UserError: the file holds no network of a known family.
+    """
+    prefix = published.prefix_of(arrays)
+    if prefix is None:
+        raise UserError(
+            f"{source} holds no Vision Transformer or ResNet under names that are known: it begins "
+            f"with {', '.join(list(arrays)[:5]) or 'nothing'}. Known are DINO, DINOv2, DINOv3, timm"
+            " and Hugging Face ViTs, and torchvision's and MoCo's ResNets."
+        )
+    named = {key.removeprefix(prefix): arrays[key] for key in arrays if key.startswith(prefix)}
+    family = published.resnet_arrays if "bn1.running_mean" in named else published.vit_arrays
+    found, ignored = family(named)
+    outside = [key for key in arrays if not key.startswith(prefix)]
+    return {key: np.asarray(found[key], np.float32) for key in found}, ignored + outside
+
+
+def detect(source: pathlib.Path, flat: Mapping[str, np.ndarray]) -> str:
+    """Returns the architecture whose arrays these are.
+
+    Raises:
+        UserError: there is none.
+    """
+    shapes = _shapes(flat)
+    norm = shapes.get("params/norm/scale")
+    for arch in backbones.ARCHITECTURES:
+        backbone = backbones.Backbone(arch)
+        # Tracing the large ones takes a second each; the last norm rules most of them out.
+        near = norm == (None if isinstance(backbone.module, ResNet) else (backbone.width,))
+        if near and not weights.differences(expected_shapes(arch), shapes):
+            return arch
+    raise UserError(
+        f"{source} has the shapes of none of {', '.join(backbones.ARCHITECTURES)}; give the "
+        "nearest as --arch to see what differs."
+    )
+
+
+def expected_shapes(arch: str) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of an architecture's parameters and statistics, by their path."""
+    tree = jax.eval_shape(backbones.Backbone(arch).init, jax.random.key(0))
+    return weights.shapes({"params": tree["params"], "stats": tree["stats"]})
+
+
+def _shapes(flat: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
+    return {key: array.shape for key, array in flat.items()}

@@ -1,0 +1,163 @@
+"""Our weights file: one safetensors file of a backbone's tree, with where it came from.
+
+Arrays are named by their path in the tree, "params/block0/attention/qkv/kernel", and are float32.
+The metadata holds "format", "architecture" (a key of backbones.ARCHITECTURES), "mean" and "std"
+(JSON lists: what an image in [0, 1] is normalised by), "name" (the source) and "sha256", which is
+taken over all else in the file, so that it stands for what the backbone computes.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors
+import safetensors.numpy
+from flax import traverse_util
+
+from jaxseg.core import PyTree, UserError
+
+FORMAT = "jaxseg-weights-1"
+_NUMBERS = ("mean", "std")
+_SHOWN = 5  # names of each kind that an error lists
+
+
+def write_weights(path: pathlib.Path | str, tree: PyTree, meta: Mapping[str, str]) -> str:
+    """Writes a backbone's tree, atomically, and returns the file's sha256 (see the module).
+
+    Args:
+        path: of the file, .safetensors.
+        tree: {"params", "stats", "mean", "std"}, as `backbones.Backbone` has it.
+        meta: "architecture" and "name", and whatever else is to be kept.
+    """
+    path = pathlib.Path(path)
+    flat = _flatten(tree)
+    kept = {str(key): str(value) for key, value in meta.items() if key != "sha256"}
+    kept |= {key: json.dumps(flat.pop(key).tolist()) for key in _NUMBERS}
+    kept["format"] = FORMAT
+    kept["sha256"] = _digest(flat, kept)
+    content = safetensors.numpy.save(flat, metadata=kept)
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    return kept["sha256"]
+
+
+def read_weights(path: pathlib.Path | str) -> tuple[PyTree, dict[str, str]]:
+    """Returns (tree, metadata) of a weights file, its hash checked; arrays are NumPy's.
+
+    Raises:
+        UserError: there is no such file, it is no weights file of ours, or it was altered or cut.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise UserError(f"There is no weights file {path}; python -m jaxseg.convert makes one.")
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            meta = file.metadata() or {}
+            if meta.get("format") != FORMAT:
+                raise UserError(
+                    f"{path} is no weights file of jaxseg (format {meta.get('format')!r}, expected "
+                    f"{FORMAT!r}); convert it: python -m jaxseg.convert {path} --out=FILE"
+                )
+            flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if _digest(flat, meta) != meta["sha256"]:
+            raise ValueError("its contents do not have the hash that it was written with")
+        flat |= {key: np.asarray(json.loads(meta[key]), np.float32) for key in _NUMBERS}
+    except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:
+        raise UserError(
+            f"The weights file {path} is damaged: {error}. Convert or copy it again."
+        ) from error
+    tree = traverse_util.unflatten_dict(flat, sep="/")
+    return {"params": {}, "stats": {}} | tree, meta
+
+
+def load_into(tree: PyTree, path: pathlib.Path | str, prefix: str = "") -> tuple[PyTree, list[str]]:
+    """Fills a backbone's tree from a weights file.
+
+    Args:
+        tree: holds the backbone's tree, filled with anything, abstract arrays too.
+        path: of the weights file.
+        prefix: where in `tree` the backbone's stands: keys joined by "/"; "" = `tree` itself.
+
+    Returns:
+        (the tree, with the file's arrays as NumPy's in the place of the backbone's; lines that say
+        what was loaded).
+
+    Raises:
+        UserError: as `read_weights`, or the file is of another architecture: it names the first
+            missing, unexpected and mis-shaped arrays.
+    """
+    found, meta = read_weights(path)
+    keys = prefix.split("/") if prefix else []
+    place = tree
+    for key in keys:
+        place = place[key]
+    expected = shapes(place)
+    if lines := differences(expected, shapes(found)):
+        raise UserError(
+            f"The weights file {path} ({meta['architecture']}) does not fit this backbone. "
+            + " ".join(lines)
+            + " Use weights of this backbone's architecture, or name theirs."
+        )
+    count = sum(int(np.prod(shape)) for shape in expected.values())
+    lines = [
+        f"{path}: {meta['name']} ({meta['architecture']}, {count:,} values, "
+        f"mean {meta['mean']}, std {meta['std']}, sha256 {meta['sha256'][:12]})"
+    ]
+    return _put(tree, keys, found), lines
+
+
+def shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
+    """Returns the shape of each array of a tree of dictionaries, by its path."""
+    flat = traverse_util.flatten_dict(tree, sep="/")
+    return {name: tuple(leaf.shape) for name, leaf in flat.items()}
+
+
+def differences(
+    expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]
+) -> list[str]:
+    """Returns sentences on the first missing, unexpected and mis-shaped arrays; [] if none are."""
+    missing = [name for name in expected if name not in found]
+    unexpected = [name for name in found if name not in expected]
+    misshaped = [
+        f"{name} is {list(found[name])} and should be {list(shape)}"
+        for name, shape in expected.items()
+        if name in found and found[name] != shape
+    ]
+    kinds = {"Missing": missing, "Unexpected": unexpected, "Mis-shaped": misshaped}
+    return [
+        f"{kind} ({len(names)}): {', '.join(names[:_SHOWN])}{', ...' * (len(names) > _SHOWN)}."
+        for kind, names in kinds.items()
+        if names
+    ]
+
+
+def _flatten(tree: PyTree) -> dict[str, np.ndarray]:
+    flat = traverse_util.flatten_dict(jax.device_get(tree), sep="/")
+    return {name: np.ascontiguousarray(leaf, np.float32) for name, leaf in flat.items()}
+
+
+def _put(tree: PyTree, keys: list[str], value: PyTree) -> PyTree:
+    """Returns `tree` with `value` at the path `keys`, the rest as it is."""
+    if not keys:
+        return value
+    return {**tree, keys[0]: _put(tree[keys[0]], keys[1:], value)}
+
+
+def _digest(flat: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> str:
+    """sha256 over metadata and arrays: names, types, shapes and bytes."""
+    found = hashlib.sha256(
+        json.dumps(sorted((k, v) for k, v in meta.items() if k != "sha256")).encode()
+    )
+    for name in sorted(flat):
+        found.update(json.dumps([name, flat[name].dtype.str, flat[name].shape]).encode())
+        found.update(flat[name].tobytes())
+    return found.hexdigest()
