@@ -76,9 +76,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument(
-        "--within", type=float, default=0.6, help="share of a run's time to kill in"
-    )
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     rng = random.Random(arguments.seed)
@@ -88,21 +85,26 @@ def main() -> None:
         began = time.perf_counter()
         finish(start(root, "whole"))
         again = time.perf_counter()
-        finish(start(root, "warm"))
-        whole_seconds = time.perf_counter() - again
+        process = start(root, "warm")
+        while process.poll() is None and not latest_step(root / "warm"):
+            time.sleep(0.02)
+        startup_seconds = time.perf_counter() - again
+        finish(process)
         kills = []
-        share = arguments.kills + 1
         for number in range(arguments.kills):
             process = start(root, "killed")
             if number % 4 == 3:
                 # Anywhere from the imports to the first steps.
-                time.sleep(rng.uniform(0, 0.6 * whole_seconds))
+                time.sleep(rng.uniform(0, startup_seconds))
             else:
-                # Some way further into training, at no particular moment of a step or a save.
-                goal = latest_step(root / "killed") + rng.uniform(1, arguments.steps / share)
-                while process.poll() is None and latest_step(root / "killed") < goal:
+                # Some way further into training, at no particular moment of a step or a save; the
+                # kills to come share what is left of it.
+                reached = latest_step(root / "killed")
+                share = (arguments.steps - reached) / (arguments.kills - number + 1)
+                goal = reached + rng.uniform(0, share)
+                while process.poll() is None and latest_step(root / "killed") <= goal:
                     time.sleep(0.02)
-                time.sleep(rng.uniform(0, 0.3))
+                time.sleep(rng.uniform(0, 0.1))
             name = ("SIGTERM", "SIGKILL")[number % 2]
             process.send_signal(getattr(signal, name))
             _, errors = process.communicate()
@@ -114,9 +116,11 @@ def main() -> None:
         finish(start(root, "killed"))
         pairs = zip(final_arrays(root / "whole"), final_arrays(root / "killed"), strict=True)
         differing = sum(a.dtype != b.dtype or a.tobytes() != b.tobytes() for a, b in pairs)
-        within = sum(0 < kill["step"] < arguments.steps for kill in kills)
+        # Exit status 0 is a run that was done before the signal came.
+        within = sum(0 < kill["step"] < arguments.steps for kill in kills if kill["exit"])
         result = {
             "kills": kills,
+            "kills_of_live_runs": sum(kill["exit"] != 0 for kill in kills),
             "kills_within_training": within,
             "steps": arguments.steps,
             "differing_arrays": differing,

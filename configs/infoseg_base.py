@@ -41,10 +41,18 @@ def infoseg(clusters: int) -> ConfigDict:
             "crop": 128,
             "scale": (1.0, 1.0),
             "flip": True,
+            "position": "random",  # of the crop; or "centre"
+            "padding": "corner",  # of images smaller than the crop; or "centre"
             "test_resize": 0,
+            "test_side": "shorter",  # which side test_resize sets; or "longer"
+            "test_scale": 1.0,  # factor of both sides after test_resize
             "test_crop": 128,
             "test_pad_multiple": 32,  # where test_crop is 0
-            "interpolation": "bilinear",
+            "interpolation": "bilinear",  # or "linear" (OpenCV's) or "nearest"
+            "test_interpolation": "",  # "" = as in training
+            "five_crop": False,  # four corners and the centre of each image, as images
+            "tokens": "",  # InfoSeg has no frozen features to keep
+            "partners": 0,
             "train_split": "train",
             "test_split": "val",
             "cache": False,  # keep decoded examples in memory
@@ -63,6 +71,7 @@ def infoseg(clusters: int) -> ConfigDict:
             "weight_decay": 0.0,
             "clip": 0.0,  # largest norm of a group's gradient; 0 = none
             "accumulate": 1,  # steps whose gradients are averaged
+            "groups": {},  # by parameter group, the fields that differ
         }
     )
     config.train = ConfigDict(
@@ -95,7 +104,16 @@ def infoseg(clusters: int) -> ConfigDict:
 
 def evaluation(model: str = "trained", **fields) -> ConfigDict:
     """Returns an entry of `evals`."""
-    entry = {"model": model, "label": "class", "upsample": "bilinear", "fit_limit": 0}
+    entry = {
+        "model": model,
+        "source": "logits",  # the part of the output that the probe reads
+        "label": "class",
+        "upsample": "bilinear",
+        "fit_limit": 0,
+        "matching": "hungarian",
+        "refine": "none",  # or "crf", "pamr"
+        "tile": 0,  # side of the squares that large images are predicted in; 0 = whole
+    }
     return ConfigDict(entry | fields)
 
 
@@ -104,6 +122,7 @@ def cluster_probe(model: str, clusters: int, metric: str) -> ConfigDict:
     return evaluation(
         model,
         probe="cluster",
+        source="features",
         fit_limit=400,  # training images that k-means sees, spread over the split; 0 = all
         clusters=clusters,
         metric=metric,

@@ -14,9 +14,10 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from jaxseg import build, record
+from jaxseg import record
 from jaxseg.core import UserError
 from jaxseg.run import Run
+from jaxseg.sections import check_keys
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run lives; default: runs/CONFIG.")
@@ -96,7 +97,7 @@ def check_overrides(argv: list[str], file: str) -> None:
             section = runpy.run_path(file)["get_config"]()
             path = word.partition("=")[0].removeprefix("--").split(".")
             for depth, key in enumerate(path[1:], 1):
-                build.check_keys(".".join(path[:depth]), [key], section)
+                check_keys(".".join(path[:depth]), [key], section)
                 section = section[key]
 
 

@@ -18,8 +18,10 @@ from ml_collections import ConfigDict
 from jaxseg import build, evaluate, record, report
 from jaxseg.checkpoint import Checkpoints
 from jaxseg.core import Method, State, UserError
-from jaxseg.evaluation.probes import Argmax
+from jaxseg.pretrained import Weights, keep_features
+from jaxseg.sections import TrainSection, call, read_config
 from jaxseg.train import Hook, Loop, conclude, init_optimiser, make_mesh, make_step, place
+from jaxseg.workdir import claim_workdir, init_from
 from jaxseg.writer import Writer, write_atomic
 
 
@@ -37,11 +39,11 @@ class Run:
     """
 
     def __init__(self, config: ConfigDict, workdir: pathlib.Path, mode: str = "train"):
-        sections = build.read_config(config)
+        sections = read_config(config)
         if mode == "evaluate":
-            stored = build.claim_workdir(workdir, sections, mode)
+            stored = claim_workdir(workdir, sections, mode)
             sections |= {name: stored[name] for name in ("train", "optim")}
-        self.train = build.call("train", build.TrainSection, sections["train"])
+        self.train = call("train", TrainSection, sections["train"])
         self.method = build.make_method(sections["method"])
         self.mesh = make_mesh()
         self.data = build.make_data(
@@ -50,36 +52,46 @@ class Run:
         pipeline = self.data.pipeline
         self.steps = self.train.steps or self.train.epochs * pipeline.steps_per_epoch
         self.key = jax.random.key(self.train.seed)
+        labels = pipeline.source.classes if self.method.reads_labels else ()
+        self._spec = build.batch_spec(self.data.section, labels, self.method)
         self.evaluators = build.make_evaluators(sections["evals"], self.data, self.train.samples)
         try:
             shapes = jax.eval_shape(self._drawing(self.method), self.key)
+            self.weights = self._read_weights(sections["method"], shapes)
             self.transforms = build.make_transforms(sections["optim"], shapes.params, self.steps)
             self._check_shapes(shapes)
         except ValueError as error:
             raise UserError(f"The config does not fit together: {error}") from error
         # The first thing on disk: after all that a config can get wrong, before all that is slow.
-        build.claim_workdir(workdir, sections, mode)
+        claim_workdir(workdir, sections, mode)
         self.workdir = workdir
         self.untrained = self._init(self.method)
+        self.data = keep_features(self.data, self.method, self.untrained)
         self.final = Checkpoints(workdir / "final", keep=1)
         self._predict = jax.jit(self.method.predict)
 
+    def _read_weights(self, section: dict[str, Any], shapes: State) -> Weights | None:
+        """Returns the weights that the section names; adds their hash to it, to be compared."""
+        if not section.get("weights"):
+            return None
+        weights = Weights.read(section["weights"], shapes)
+        section["weights_sha256"] = weights.sha256
+        return weights
+
     def _check_shapes(self, shapes: State) -> None:
         """Traces a step and each evaluator's model, so that what does not fit is said now."""
-        spec = build.batch_spec(self.data.section)
         image = self.data.pipeline.eval_view(self.data.test[0].image, {}).image
-        test = jax.ShapeDtypeStruct((1, *image.shape), image.dtype)
         step = make_step(self.method, self.transforms, self.key)
-        jax.eval_shape(lambda s, b: step(init_optimiser(s, self.transforms), b), shapes, spec)
+        jax.eval_shape(lambda s, b: step(init_optimiser(s, self.transforms), b), shapes, self._spec)
         for section, evaluator in self.evaluators.values():
             method = self._model(section.model)
             state = jax.eval_shape(self._drawing(method), self.key)
-            output = jax.eval_shape(method.predict, state, test)
-            if isinstance(evaluator.probe, Argmax) and output.logits is None:
-                raise UserError(
-                    f"evals.{evaluator.name}.probe is 'argmax', but the model {section.model!r} "
-                    "has no classifier of its own; use 'cluster'."
-                )
+            height, width = (section.tile,) * 2 if section.tile else image.shape[:2]
+            seen = jax.ShapeDtypeStruct((1, height, width, image.shape[2]), image.dtype)
+            try:
+                jax.eval_shape(method.predict, state, seen).part(evaluator.probe.source)
+            except (UserError, ValueError) as error:
+                raise UserError(f"evals.{evaluator.name}: {error}") from error
 
     def _model(self, name: str) -> Method:
         """Returns the method that an entry of `evals` scores."""
@@ -92,7 +104,10 @@ class Run:
 
     def _init(self, method: Method) -> State:
         # One compiled program: array by array, drawing a large network takes minutes.
-        return place(jax.jit(self._drawing(method))(self.key), self.mesh)
+        state = jax.jit(self._drawing(method))(self.key)
+        if self.weights and method is self.method:
+            state = self.weights.put(state)
+        return place(state, self.mesh)
 
     def describe(self) -> str:
         """Returns what will run, on what, where, in a few lines; writes parameters.txt."""
@@ -107,6 +122,10 @@ class Run:
             f"{len(test)} test images, {self.steps} steps of {pipeline.batch_size} images, "
             f"{self.mesh.size} {jax.devices()[0].platform} device(s), in {self.workdir}",
         ]
+        if self.weights:
+            lines += self.weights.lines
+        elif "backbone" in self.untrained.frozen:
+            lines.append("The frozen backbone has random weights: method.weights names none.")
         for source in {id(s): s for s in (train, test)}.values():
             if skipped := getattr(source, "skipped", ()):
                 lines.append(
@@ -122,7 +141,7 @@ class Run:
         checkpoints = Checkpoints(self.workdir / "checkpoints", self.train.keep)
         state = self.untrained
         if self.train.init_from and checkpoints.latest() is None:
-            state, lines = build.init_from(state, self.train.init_from, self.train.init_groups)
+            state, lines = init_from(state, self.train.init_from, self.train.init_groups)
             print("\n".join(lines))
         best = None
         if self.train.select == "lowest_loss":
@@ -191,9 +210,11 @@ class Run:
         return {
             "model": section.model,
             "probe": repr(evaluator.probe),
-            "matching": "hungarian, over the test split",
+            "matching": f"{section.matching}, over the test split",
             "label": section.label,
             "upsample": section.upsample,
+            "refine": section.refine,
+            "tile": section.tile,
             "fit_limit": section.fit_limit,
             "data": self.data.section.name,
             "test_resize": self.data.section.test_resize,

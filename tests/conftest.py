@@ -1,11 +1,16 @@
 """What tests share: eight virtual devices, strict broadcasting, real data where there is some."""
 
+import json
 import os
 import pathlib
 
-# Before jax starts: tests of the mesh need several devices, and a CPU pretends to be any number.
+# Before jax starts. Tests of the mesh need several devices, and a CPU pretends to be any number.
+# The networks of tests are tiny, so that compiling them takes longer than running them: LLVM need
+# not try hard.
 os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+    os.environ.get("XLA_FLAGS", "")
+    + " --xla_force_host_platform_device_count=8"
+    + " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -31,6 +36,15 @@ def real_data():
         return DATA / name
 
     return find
+
+
+@pytest.fixture
+def label_maps():
+    """Returns the reference of label merges, label_maps.json; skips the test without it."""
+    path = DATA.parent / "label_maps.json"
+    if not path.is_file():
+        pytest.skip(f"no real data: {path} is missing (set JAXSEG_DATA)")
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -11,7 +11,9 @@ from ml_collections import ConfigDict
 from jaxseg import build
 from jaxseg.checkpoint import Checkpoints
 from jaxseg.core import State, UserError
+from jaxseg.sections import TrainSection, call, read_config
 from jaxseg.train import make_mesh, place
+from jaxseg.workdir import claim_workdir, init_from
 
 SMALL = {"name": "scenes", "batch_size": 4, "size": 32, "crop": 32, "count": 8, "test_crop": 32}
 
@@ -24,7 +26,7 @@ def make_data(**fields):
     ("function", "message"),
     [
         (lambda: make_data(btach_size=3), "data.btach_size is not a field. Did you mean 'batch_s"),
-        (lambda: make_data(name="scene"), "data.name is 'scene'; it is one of camvid, folder, sc"),
+        (lambda: make_data(name="scene"), "data.name is 'scene'; it is one of .*camvid, .*scenes"),
         (lambda: make_data(channels=4), "data.channels is 4; 'scenes' has 3"),
         (lambda: make_data(scale=(2.0, 1.0)), r"section 'data' .*scale must be \(low, high\)"),
         (
@@ -38,15 +40,15 @@ def make_data(**fields):
             "optim.lr is not a field.*accumulate, clip, learning_rate",
         ),
         (
-            lambda: build.call("train", build.TrainSection, {"select": "best_miou"}),
+            lambda: call("train", TrainSection, {"select": "best_miou"}),
             "train.select is 'best_miou'",
         ),
         (
-            lambda: build.call("train", build.TrainSection, {"steps": 3, "epochs": 1}),
+            lambda: call("train", TrainSection, {"steps": 3, "epochs": 1}),
             "train.steps is 3 and train.epochs 1; set one of them",
         ),
         (
-            lambda: build.call("train", build.TrainSection, {"steps": 3, "save_every": 0}),
+            lambda: call("train", TrainSection, {"steps": 3, "save_every": 0}),
             "train.save_every is 0; it must be at least 1",
         ),
         (lambda: make_data(views=0), "data.views is 0; it must be at least 1"),
@@ -72,10 +74,10 @@ def make_data(**fields):
             "evals.a.probe is 'linaer'; it is one of",
         ),
         (
-            lambda: build.read_config(ConfigDict({"method": {"name": "x"}, "modle": {}})),
+            lambda: read_config(ConfigDict({"method": {"name": "x"}, "modle": {}})),
             "config.modle is not a field",
         ),
-        (lambda: build.read_config(ConfigDict({"method": {"a": 1}})), "no section 'data'"),
+        (lambda: read_config(ConfigDict({"method": {"a": 1}})), "no section 'data'"),
     ],
 )
 def test_errors_name_the_field_and_what_is_valid(function, message):
@@ -98,26 +100,65 @@ def sections(**train):
     return {"method": {"name": "infoseg", "tau": 0.8}, "train": {"steps": 3, **train}, "data": {}}
 
 
+# METHODS.md 1.3: what each method does to an image of 480 x 640, as fields of `data`; the side of
+# what is seen of it in training, and the size of what is seen in a test.
+CENTRE = {"position": "centre", "flip": False}
+PREPROCESSING = {
+    "hsg_coco": ({"crop": 448, "scale": (0.5, 1.5)}, 448, (480, 640)),
+    "hsg_voc": ({"crop": 448, "test_resize": 512, "test_side": "longer", "test_crop": 512}, 448,
+                (512, 512)),
+    "hsg_coco_stuff": ({"crop": 336, "test_resize": 512, "test_side": "longer"}, 336, (384, 512)),
+    "hsg_kitti": ({"crop": 448, "test_pad_multiple": 8}, 448, (480, 640)),
+    "smooseg": ({"resize": 224, "crop": 224, "interpolation": "nearest", "test_resize": 320,
+                 "test_crop": 320} | CENTRE, 224, (320, 320)),
+    "picie": ({"resize": 640, "crop": 640, "test_resize": 320, "test_crop": 320} | CENTRE, 640,
+              (320, 320)),
+    "iic_coco": ({"scale": (0.33, 0.33), "crop": 128, "test_scale": 0.33, "test_crop": 128,
+                  "padding": "centre", "interpolation": "linear"}, 128, (128, 128)),
+    "two_interpolations": ({"interpolation": "nearest", "test_interpolation": "bilinear"}, 128,
+                           (480, 640)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PREPROCESSING)
+def test_the_preprocessing_of_every_method_can_be_said(name):
+    fields, seen, tested = PREPROCESSING[name]
+    section = build.call("data", build.DataSection, {"name": "a", "batch_size": 1} | fields)
+    train, test = build.make_view(section), build.make_eval_view(section)
+    image = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+    view = train(image, {}, np.random.default_rng(0))
+    assert view.image.shape == (seen, seen, 3)
+    assert test(image, {}).image.shape == (*tested, 3)
+    assert test.interpolation == fields.get("test_interpolation", train.interpolation)
+    if fields.get("position") == "centre":
+        again = train(image, {}, np.random.default_rng(1))
+        np.testing.assert_array_equal(view.image, again.image)
+    if name == "iic_coco":
+        # 0.33 * 480 = 158.4 and 0.33 * 640 = 211.2, in one resampling.
+        y0, x0, y1, x1, _ = view.box
+        np.testing.assert_allclose([128 / (y1 - y0), 128 / (x1 - x0)], [158, 211], rtol=1e-5)
+
+
 def test_a_workdir_belongs_to_its_config(tmp_path):
     workdir = tmp_path / "run"
     with pytest.raises(UserError, match="holds no run to evaluate"):
-        build.claim_workdir(workdir, sections(), "evaluate")
-    build.claim_workdir(workdir, sections(steps=2), "train")
+        claim_workdir(workdir, sections(), "evaluate")
+    claim_workdir(workdir, sections(steps=2), "train")
     # Nothing has been trained yet, so that the mended config takes the place of the first.
-    build.claim_workdir(workdir, sections(), "train")
+    claim_workdir(workdir, sections(), "train")
     checkpoints = Checkpoints(workdir / "checkpoints")
     checkpoints.save(make_state(2, 0.0))
     checkpoints.close()
-    build.claim_workdir(workdir, sections(), "train")
-    build.claim_workdir(workdir, sections(log_every=7), "train")
+    claim_workdir(workdir, sections(), "train")
+    claim_workdir(workdir, sections(log_every=7), "train")
     with pytest.raises(UserError, match=r"train.steps: 3 there, 4 here(.|\n)*another --workdir"):
-        build.claim_workdir(workdir, sections() | {"train": {"steps": 4}}, "train")
-    build.claim_workdir(workdir, sections() | {"optim": {"name": "adam"}}, "train")
-    found = build.claim_workdir(workdir, sections() | {"train": {"steps": 4}}, "evaluate")
+        claim_workdir(workdir, sections() | {"train": {"steps": 4}}, "train")
+    claim_workdir(workdir, sections() | {"optim": {"name": "adam"}}, "train")
+    found = claim_workdir(workdir, sections() | {"train": {"steps": 4}}, "evaluate")
     assert found == sections()
     other = sections() | {"method": {"name": "infoseg", "tau": 0.9}}
     with pytest.raises(UserError, match=r"method.tau: 0.8 there, 0.9 here"):
-        build.claim_workdir(workdir, other, "evaluate")
+        claim_workdir(workdir, other, "evaluate")
     assert json.loads((workdir / "config.json").read_text()) == sections()
 
 
@@ -132,7 +173,7 @@ def test_starting_from_another_run_says_what_it_took(tmp_path):
     final = Checkpoints(tmp_path / "final", keep=1)
     final.save(make_state(4, 1.0))
     final.close()
-    state, lines = build.init_from(make_state(5, 0.0, ("net", "new")), str(tmp_path), ())
+    state, lines = init_from(make_state(5, 0.0, ("net", "new")), str(tmp_path), ())
     np.testing.assert_array_equal(state.params["net"]["b"], 1)
     np.testing.assert_array_equal(state.params["net"]["w"], np.zeros(5))
     np.testing.assert_array_equal(state.extra["mean"], 1)
@@ -141,7 +182,7 @@ def test_starting_from_another_run_says_what_it_took(tmp_path):
     assert "left as drawn: new" in text
     assert "net, 1 arrays" in text
     assert "did not fit: net['w']: here (5,), there (4,)" in text
-    only, _ = build.init_from(make_state(4, 0.0), str(tmp_path), ("head",))
+    only, _ = init_from(make_state(4, 0.0), str(tmp_path), ("head",))
     np.testing.assert_array_equal(only.params["head"]["w"], 1)
     np.testing.assert_array_equal(only.params["net"]["w"], 0)
     np.testing.assert_array_equal(only.extra["mean"], 0)
@@ -149,7 +190,7 @@ def test_starting_from_another_run_says_what_it_took(tmp_path):
 
 def test_starting_from_nothing(tmp_path):
     with pytest.raises(UserError, match="holds no trained state"):
-        build.init_from(make_state(4, 0.0), str(tmp_path), ())
+        init_from(make_state(4, 0.0), str(tmp_path), ())
 
 
 def test_starting_from_a_run_that_is_not_finished(tmp_path):
@@ -158,14 +199,14 @@ def test_starting_from_a_run_that_is_not_finished(tmp_path):
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     checkpoints.save(place(make_state(4, 2.0), make_mesh(jax.devices()[:4])))
     checkpoints.close()
-    state, _ = build.init_from(make_state(4, 0.0), str(tmp_path), ())
+    state, _ = init_from(make_state(4, 0.0), str(tmp_path), ())
     np.testing.assert_array_equal(state.params["net"]["w"], np.full(4, 2.0))
 
 
 def test_a_workdir_that_is_a_file(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="is or lies in a file"):
-        build.claim_workdir(tmp_path / "file", sections(), "train")
+        claim_workdir(tmp_path / "file", sections(), "train")
 
 
 def test_a_group_that_is_not_there(tmp_path):
@@ -173,4 +214,4 @@ def test_a_group_that_is_not_there(tmp_path):
     final.save(make_state(4, 1.0))
     final.close()
     with pytest.raises(UserError, match=r"init_groups names 'backbone'"):
-        build.init_from(make_state(4, 0.0), str(tmp_path), ("backbone",))
+        init_from(make_state(4, 0.0), str(tmp_path), ("backbone",))

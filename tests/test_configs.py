@@ -13,6 +13,7 @@ from jaxseg.data import SOURCES
 from jaxseg.evaluation.probes import PROBES
 from jaxseg.methods import METHODS
 from jaxseg.optim import make_optimiser
+from jaxseg.sections import DataSection, EvalSection, TrainSection, call, divide, read_config
 from jaxseg.train import init_optimiser, make_step
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
@@ -22,7 +23,7 @@ NAMES = sorted(
 
 
 def load(name):
-    return build.read_config(importlib.import_module(f"configs.{name}").get_config())
+    return read_config(importlib.import_module(f"configs.{name}").get_config())
 
 
 def test_there_are_configs():
@@ -32,14 +33,15 @@ def test_there_are_configs():
 @pytest.mark.parametrize("name", NAMES)
 def test_the_step_has_the_shapes_of_its_state(name):
     sections = load(name)
-    own, _ = build._divide(sections["data"], build.DataSection)
-    data = build.call("data", build.DataSection, own)
+    own, _ = divide(sections["data"], DataSection)
+    data = call("data", DataSection, own)
     build.make_view(data)
     build.make_eval_view(data)
-    train = build.call("train", build.TrainSection, sections["train"])
+    train = call("train", TrainSection, sections["train"])
     method = build.make_method(sections["method"])
-    spec = build.batch_spec(data)
-    state = jax.eval_shape(lambda key: method.init(key, spec), jax.random.key(0))
+    labels = ("class",) if method.reads_labels else ()
+    images, spec = build.batch_spec(data, labels), build.batch_spec(data, labels, method)
+    state = jax.eval_shape(lambda key: method.init(key, images), jax.random.key(0))
     transforms = build.make_transforms(sections["optim"], state.params, max(train.steps, 1))
     state = jax.eval_shape(lambda s: init_optimiser(s, transforms), state)
     step = make_step(method, transforms, jax.random.key(0))
@@ -48,7 +50,7 @@ def test_the_step_has_the_shapes_of_its_state(name):
         lambda x: (x.shape, x.dtype), state
     )
     assert metrics["loss"].shape == ()
-    output = jax.eval_shape(lambda s, b: method.predict(s, b.first_view), state, spec)
+    output = jax.eval_shape(lambda s, b: method.predict(s, b.first_view), state, images)
     assert output.features.shape[0] == data.batch_size
 
 
@@ -60,15 +62,17 @@ def test_every_field_is_in_the_config_so_that_a_flag_can_set_it(name):
         return set(inspect.signature(function).parameters) - set(given)
 
     method = METHODS[sections["method"]["name"]]
-    assert set(sections["method"]) == {"name"} | fields(method)
-    assert set(sections["optim"]) == fields(make_optimiser, "steps")
-    assert set(sections["train"]) == fields(build.TrainSection)
-    data = fields(build.DataSection)
+    # What build reads for any method that has a backbone.
+    loaded = {"weights", "online_probes"} if "backbone" in fields(method) else set()
+    assert set(sections["method"]) == {"name"} | loaded | fields(method)
+    assert set(sections["optim"]) == {"groups"} | fields(make_optimiser, "steps")
+    assert set(sections["train"]) == fields(TrainSection)
+    data = fields(DataSection)
     if sections["data"]["name"] in SOURCES:
         data |= fields(SOURCES[sections["data"]["name"]], "split")
         assert set(sections["data"]) == data
     else:
         assert data < set(sections["data"])
     for values in sections["evals"].values():
-        entry = {f.name for f in dataclasses.fields(build.EvalSection)}
+        entry = {f.name for f in dataclasses.fields(EvalSection)}
         assert set(values) == entry | fields(PROBES[values["probe"]])

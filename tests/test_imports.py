@@ -18,6 +18,7 @@ ALLOWED = {
     "methods": {"core", "models", "losses", "clustering", "views"},
     "data": {"core", "views", "boundaries"},
     "evaluation": {"core", "clustering"},
+    "refine": {"core", "clustering"},
     "checkpoint": {"core"},
     "writer": set(),
     "train": {"core", "checkpoint", "writer"},

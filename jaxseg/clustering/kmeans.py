@@ -15,6 +15,7 @@ import numpy as np
 from jax import Array, lax
 
 from jaxseg.clustering import nearest
+from jaxseg.clustering.nearest import normalise
 
 METRICS = ("spherical", "euclidean")
 
@@ -73,7 +74,7 @@ def with_location(embeddings: Array, location: Array | np.ndarray) -> Array:
     location = jnp.broadcast_to(
         jnp.asarray(location, jnp.float32), (*embeddings.shape[:-1], location.shape[-1])
     )
-    return nearest.unit(jnp.concatenate([nearest.unit(embeddings), location], axis=-1))
+    return normalise(jnp.concatenate([normalise(embeddings), location], axis=-1))
 
 
 @functools.partial(jax.jit, static_argnames=("k", "rounds", "metric", "chunk"))
@@ -147,7 +148,7 @@ def fit_kmeans(
     points = lax.stop_gradient(points).astype(jnp.float32)
     # Squared distances far from the origin cancel; the shift changes none of them.
     shift = jnp.zeros(points.shape[1]) if metric == "spherical" else jnp.mean(points, axis=0)
-    points = nearest.unit(points) if metric == "spherical" else points - shift[None]
+    points = normalise(points) if metric == "spherical" else points - shift[None]
     key_subsample, key_draws = jax.random.split(key)
     run = functools.partial(
         _one_run,
@@ -171,7 +172,7 @@ def similarity(points: Array, centroids: Array, metric: str = "spherical") -> Ar
     _check_metric(metric)
     points, centroids = points.astype(jnp.float32), centroids.astype(jnp.float32)
     if metric == "spherical":
-        return _raw_similarity(nearest.unit(points), nearest.unit(centroids), metric)
+        return _raw_similarity(normalise(points), normalise(centroids), metric)
     shift = jnp.mean(centroids, axis=0)  # see fit_kmeans
     points = points - jnp.broadcast_to(shift, points.shape)
     length = jnp.sum(points**2, axis=-1, keepdims=True)
@@ -199,7 +200,7 @@ def _raw_similarity(points: Array, centroids: Array, metric: str) -> Array:
 
 
 def _centroids(sums: Array, counts: Array, metric: str) -> Array:
-    return nearest.unit(sums) if metric == "spherical" else sums / jnp.maximum(counts, 1.0)[:, None]
+    return normalise(sums) if metric == "spherical" else sums / jnp.maximum(counts, 1.0)[:, None]
 
 
 def _one_run(

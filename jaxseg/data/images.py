@@ -11,6 +11,7 @@ import os
 import struct
 from collections.abc import Iterator, Sequence
 
+import cv2
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
@@ -30,6 +31,7 @@ _THREADS = 8  # header checks wait for the disk, not for the processor
 _CHUNK = 256  # files a task of the pool; a task a file would cost more memory than the paths
 _TAIL = 4096  # bytes at the end of a file searched for its end marker; some writers pad after it
 _EXIF_ORIENTATION = 274
+_TIFF_BANDS = 277
 _TIFF_EXTRA_SAMPLES = 338
 _TIFF_PIECES = ((273, 279), (324, 325))  # offsets and byte counts, of strips and of tiles
 
@@ -80,8 +82,10 @@ def _scan(
             yield prefix + entry.name
 
 
-def read_image(path: str | os.PathLike[str], channels: int = 3) -> np.ndarray:
+def read_image(path: str | os.PathLike[str], channels: int = 3, upright: bool = True) -> np.ndarray:
     """Reads an image file into u8[H W Ch], the EXIF orientation applied.
+
+    With `upright=False` the pixels are as stored, whatever the orientation.
 
     With `channels=3`, RGB in [0, 255]: grey is repeated; palettes, CMYK and YCbCr are converted;
     alpha is dropped, not composited. 16-bit grey is scaled by its full range (0..65535 -> 0..255,
@@ -97,12 +101,8 @@ def read_image(path: str | os.PathLike[str], channels: int = 3) -> np.ndarray:
         raise ValueError(f"channels must be 3 (RGB) or 4 (RGB and infrared), got {channels}")
     with _opened(path, "image") as image:
         if channels == 4:
-            return _four_bands(image, path)
-        # Malformed EXIF is common in photographs and says nothing of the pixels.
-        image.load()
-        with contextlib.suppress(Exception):
-            ImageOps.exif_transpose(image, in_place=True)
-        return _rgb(image, path)
+            return _four_bands(image, path, upright)
+        return _rgb(_loaded(image, upright), path)
 
 
 def read_label(
@@ -239,8 +239,23 @@ def _looks_complete(image: ImageFile.ImageFile, path: str | os.PathLike[str]) ->
     return True
 
 
+def _bands(image: ImageFile.ImageFile) -> int:
+    """Returns how many bands a TIFF stores."""
+    return image.tag_v2.get(_TIFF_BANDS, 1)  # type: ignore[attr-defined]
+
+
 def _pairs(tags: dict[int, tuple[int, ...]], at: int, size: int) -> list[tuple[int, int]]:
     return list(zip(tags.get(at, ()), tags.get(size, ()), strict=False))
+
+
+def _loaded(image: ImageFile.ImageFile, upright: bool) -> ImageFile.ImageFile:
+    """Decodes an image and, if asked, turns it as its EXIF orientation says."""
+    image.load()
+    if upright:
+        # Malformed EXIF is common in photographs and says nothing of the pixels.
+        with contextlib.suppress(Exception):
+            ImageOps.exif_transpose(image, in_place=True)
+    return image
 
 
 def _rgb(image: Image.Image, path: str | os.PathLike[str]) -> np.ndarray:
@@ -266,20 +281,26 @@ def _rgb(image: Image.Image, path: str | os.PathLike[str]) -> np.ndarray:
     return np.asarray(image)
 
 
-def _four_bands(image: ImageFile.ImageFile, path: str | os.PathLike[str]) -> np.ndarray:
+def _four_bands(
+    image: ImageFile.ImageFile, path: str | os.PathLike[str], upright: bool
+) -> np.ndarray:
     """Returns the four stored bands of a file, u8[H W 4]."""
+    if image.format == "TIFF" and image.mode == "RGB" and _bands(image) == 4:
+        # Pillow drops a fourth band whose meaning the TIFF does not state (ExtraSamples = 0), as it
+        # is in aerial images with infrared. OpenCV keeps it, and gives blue, green, red, infrared.
+        bands = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+        if bands is None or bands.shape != (image.height, image.width, 4):
+            raise Unreadable(f"cannot read image {_shown(path)}: damaged or truncated (OpenCV)")
+        return np.ascontiguousarray(bands[:, :, [2, 1, 0, 3]])
     if image.mode not in ("RGBA", "RGBX", "CMYK"):
         found = f"mode {image.mode} with {len(image.getbands())} bands"
     elif image.format == "TIFF" and 1 in image.tag_v2.get(_TIFF_EXTRA_SAMPLES, ()):  # type: ignore[attr-defined]
         # Pillow would divide the colours by what it takes for premultiplied alpha.
         found = "a fourth band that the TIFF declares as premultiplied alpha (ExtraSamples = 1)"
     else:
-        image.load()
-        with contextlib.suppress(Exception):
-            ImageOps.exif_transpose(image, in_place=True)
-        return np.asarray(image)
+        return np.asarray(_loaded(image, upright))
     raise Unreadable(
         f"cannot read image {_shown(path)} as four channels: found {found}; expected red, green, "
-        "blue, infrared stored as an RGBA PNG or TIFF (ExtraSamples = 2). Convert it, or read "
+        "blue, infrared stored as an RGBA PNG or TIFF (ExtraSamples = 0 or 2). Convert it, or read "
         "three channels (data.channels = 3)"
     )

@@ -10,7 +10,6 @@ import collections
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 import grain
 import jax
@@ -19,20 +18,10 @@ from absl import flags
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxseg.core import Batch, Stream, UserError
+from jaxseg.data.rows import EpochRows, EvalRows, Row, TrainRows
 from jaxseg.data.source import Source
+from jaxseg.data.tokens import TokenStore
 from jaxseg.views.geometry import EvalView, TrainView
-
-Row = dict[str, Any]  # the fields of one image of a batch, NumPy arrays
-
-
-@functools.lru_cache(maxsize=4)
-def _permutation(seed: int, epoch: int, count: int) -> np.ndarray:
-    return np.random.default_rng([seed, epoch]).permutation(count)
-
-
-def draw_seed(seed: int, epoch: int, index: int) -> np.uint32:
-    """Returns the seed of an image's views in an epoch, u32."""
-    return np.random.SeedSequence([seed, epoch, index]).generate_state(1, np.uint32)[0]
 
 
 def spread(count: int, limit: int | None) -> tuple[int, ...]:
@@ -40,92 +29,6 @@ def spread(count: int, limit: int | None) -> tuple[int, ...]:
     if not limit or limit >= count:
         return tuple(range(count))
     return tuple(np.linspace(0, count - 1, limit).round().astype(int).tolist())
-
-
-@dataclasses.dataclass(frozen=True)
-class _TrainRows:
-    """Random access to the rows of an endless run: position -> row."""
-
-    source: Source
-    view: TrainView
-    views: int
-    seed: int
-    images_per_epoch: int
-    host: tuple[int, int, int]  # rows of a host's batch, of a global batch, and the host's first
-    labels: bool
-
-    def __len__(self) -> int:
-        return 2**62  # endless; grain wants a number
-
-    def __getitem__(self, position: int) -> Row:
-        local, whole, first = self.host
-        step, row = divmod(position, local)
-        epoch, place = divmod(step * whole + first + row, self.images_per_epoch)
-        return self.row(epoch, int(_permutation(self.seed, epoch, len(self.source))[place]))
-
-    def row(self, epoch: int, index: int) -> Row:
-        """Returns image `index` with its views of `epoch`."""
-        example = self.source[index]
-        seed = draw_seed(self.seed, epoch, index)
-        rng = np.random.default_rng(seed)
-        maps = dict(example.label) if self.labels else {}
-        if example.regions is not None:
-            maps["regions"] = example.regions
-        drawn = [self.view(example.image, maps, rng) for _ in range(self.views)]
-        row: Row = {
-            "index": np.int32(index),
-            "seed": seed,
-            "image": np.stack([view.image for view in drawn]),
-            "size": np.stack([view.size for view in drawn]),
-            "box": np.stack([view.box for view in drawn]),
-        }
-        for name in maps:
-            stacked = np.stack([view.maps[name] for view in drawn])
-            if name == "regions":
-                row["regions"] = stacked
-            else:
-                # Labels belong to the first view, as a batch has one label map an image.
-                row.setdefault("label", {})[name] = stacked[0]
-        return row
-
-
-@dataclasses.dataclass(frozen=True)
-class _EpochRows:
-    """The rows of one epoch in index order: what a refit reads."""
-
-    rows: _TrainRows
-    epoch: int
-    indices: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, position: int) -> Row:
-        return self.rows.row(self.epoch, self.indices[position])
-
-
-@dataclasses.dataclass(frozen=True)
-class _EvalRows:
-    """Rows of a split as a test sees them."""
-
-    source: Source
-    view: EvalView
-    indices: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, position: int) -> Row:
-        index = self.indices[position]
-        example = self.source[index]
-        image, label, size = self.view(example.image, example.label)
-        return {
-            "index": np.int32(index),
-            "seed": np.uint32(0),
-            "image": image[None],
-            "size": size[None],
-            "label": label,
-        }
 
 
 def fill_up(rows: list[Row], count: int) -> Row:
@@ -145,7 +48,7 @@ def _buckets(rows: Iterable[Row], batch_size: int) -> Iterator[Row]:
     waiting: dict[tuple, list[Row]] = collections.defaultdict(list)
     for row in rows:
         # Label maps keep the shape of their image, so the image's shape decides.
-        bucket = waiting[row["image"].shape]
+        bucket = waiting[row["image" if "image" in row else "tokens"].shape]
         bucket.append(row)
         if len(bucket) == batch_size:
             yield fill_up(bucket, batch_size)
@@ -191,9 +94,15 @@ class Pipeline:
         workers: worker processes that read; 0 = threads of this process alone.
         prefetch: batches kept ready on the host.
         labels: whether training batches carry labels (for a method that reads them).
+        tokens: cached features of the training views, in the order of the split. Training rows hold
+            them in the place of image, size, box and regions, and images are only read for labels.
+        partners: i32[N P], others that go with each image, such as its neighbours. One of them is
+            drawn from (seed, epoch, index), and its view comes last, after those of the image.
 
     Raises:
-        UserError: a batch size that the devices do not divide, or larger than the split.
+        UserError: a batch size that the devices do not divide, or larger than the split; cached
+            features of views that are not always the same.
+        ValueError: features or partners of another number of images.
     """
 
     source: Source
@@ -207,6 +116,8 @@ class Pipeline:
     workers: int = 0
     prefetch: int = 4
     labels: bool = False
+    tokens: TokenStore | None = None
+    partners: np.ndarray | None = None
 
     def __post_init__(self):
         devices = self.mesh.size
@@ -221,15 +132,41 @@ class Pipeline:
                 f"data.batch_size is {self.batch_size}, but the training split has only "
                 f"{len(self.source)} images; lower it."
             )
+        for other in (self.tokens, self.partners):
+            if other is not None and len(other) != len(self.source):
+                raise ValueError(
+                    f"{len(other)} rows of features or partners for {len(self.source)} images"
+                )
+        if self.tokens is not None:
+            self.check_fixed()
+
+    def check_fixed(self) -> None:
+        """Raises UserError unless an image has one training view, always the same."""
+        view = self.view
+        settings = {
+            "data.flip=False": not view.flip,
+            "data.scale=(1, 1)": view.scale[0] == view.scale[1],
+            "data.position='centre'": view.position == "centre",
+            "data.views=1": self.views == 1,
+        }
+        if wrong := [setting for setting, is_set in settings.items() if not is_set]:
+            raise UserError(
+                "data.tokens keeps the features of one view of each image, but training views are "
+                f"drawn at random; set {', '.join(wrong)}, or leave data.tokens empty."
+            )
+
+    def fixed_view(self, index: int) -> np.ndarray:
+        """Returns the training view of image `index`, u8[crop crop Ch], where it has only one."""
+        return self.view(self.source[index].image, {}, np.random.default_rng(0)).image
 
     @property
     def steps_per_epoch(self) -> int:
         """Whole batches in an epoch; the images left over wait for another permutation."""
         return len(self.source) // self.batch_size
 
-    def _rows(self) -> _TrainRows:
+    def _rows(self) -> TrainRows:
         local = self.batch_size // jax.process_count()
-        return _TrainRows(
+        return TrainRows(
             source=self.source,
             view=self.view,
             views=self.views,
@@ -237,6 +174,8 @@ class Pipeline:
             images_per_epoch=self.steps_per_epoch * self.batch_size,
             host=(local, self.batch_size, jax.process_index() * local),
             labels=self.labels,
+            tokens=self.tokens,
+            partners=self.partners,
         )
 
     def _read(self, dataset: grain.MapDataset, start: int = 0) -> Iterator[Row]:
@@ -264,7 +203,7 @@ class Pipeline:
         epoch = step // self.steps_per_epoch
 
         def stream(batch_size: int | None = None, limit: int | None = None) -> Iterable[Batch]:
-            rows = _EpochRows(self._rows(), epoch, spread(len(self.source), limit))
+            rows = EpochRows(self._rows(), epoch, spread(len(self.source), limit))
             return self._bounded(grain.MapDataset.source(rows), batch_size)
 
         return stream
@@ -279,7 +218,7 @@ class Pipeline:
         source = self.source if source is None else source
 
         def stream(batch_size: int | None = None, limit: int | None = limit) -> Iterable[Batch]:
-            rows = _EvalRows(source, self.eval_view, spread(len(source), limit))
+            rows = EvalRows(source, self.eval_view, spread(len(source), limit))
             return self._bounded(grain.MapDataset.source(rows), batch_size)
 
         return stream

@@ -18,6 +18,7 @@ import numpy as np
 
 from jaxseg.core import UserError
 from jaxseg.data import scene_textures as canvases
+from jaxseg.data.fingerprint import digest
 from jaxseg.data.scene_textures import (
     Canvas,
     Look,
@@ -75,6 +76,11 @@ class Scenes:
     def classes(self) -> dict[str, tuple[str, ...]]:
         """Names of the label values: "class" for the wholes, "part" for the parts."""
         return {"class": WHOLES, "part": PARTS}
+
+    @property
+    def fingerprint(self) -> str:
+        """Of what the pictures depend on; how they are drawn never changes (see above)."""
+        return digest("scenes", self.split, self.size, len(self), self.seed)
 
     def __len__(self) -> int:
         return DEFAULT_COUNT[self.split] if self.count is None else self.count

@@ -49,9 +49,9 @@ RENAMED: Table = (
     (r"\.(layernorm_after)\.", ".norm2."),
     (r"^layernorm\.", "norm."),
     (r"\.layer_scale([12])\.lambda1$", r".ls\1.gamma"),
-    (r"\.(intermediate\.dense|mlp\.fc1|mlp\.up_proj)\.", ".mlp.up."),
-    (r"\.(output\.dense|mlp\.fc2|mlp\.down_proj|mlp\.weights_out|mlp\.w3)\.", ".mlp.down."),
-    (r"\.mlp\.(w12|weights_in)\.", ".mlp.gate_up."),
+    # Some hold gate and input of a gated layer in one array, twice as long as what comes out.
+    (r"\.(intermediate\.dense|mlp\.(fc1|up_proj|w12|weights_in))\.", ".mlp.up."),
+    (r"\.(output\.dense|mlp\.(fc2|down_proj|w3|weights_out))\.", ".mlp.down."),
     (r"\.mlp\.(w1|gate_proj)\.", ".mlp.gate."),
     (r"\.mlp\.w2\.", ".mlp.up."),
 )
@@ -174,7 +174,8 @@ def _fused(arrays: Arrays) -> dict[str, np.ndarray]:
             # Zero where the mask is, whatever the bias holds there.
             bias = flat[name.removesuffix("_mask")]
             flat[name.removesuffix("_mask")] = np.where(flat.pop(name) == 0, 0, bias)
-        elif ".mlp.gate_up." in name:
-            gate, up = np.array_split(flat.pop(name), 2)
-            flat[name.replace("gate_up", "gate")], flat[name.replace("gate_up", "up")] = gate, up
+    for name in [name for name in flat if ".mlp.up." in name]:
+        down = flat.get(name.rsplit(".mlp.up.")[0] + ".mlp.down.weight")
+        if down is not None and len(flat[name]) == 2 * down.shape[-1]:
+            flat[name.replace(".up.", ".gate.")], flat[name] = np.split(flat[name], 2)
     return flat

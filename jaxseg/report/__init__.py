@@ -42,7 +42,23 @@ def _samples(results: Sequence[Result], metrics: Sequence[dict]) -> Mapping[str,
     return {n: figures.sample_grid(g) for n, g in zip(names, groups.values(), strict=True)}
 
 
-SECTIONS: tuple[Section, ...] = (_samples, _curves, _confusion)
+def _embedding(results: Sequence[Result], metrics: Sequence[dict]) -> Mapping[str, Figure]:
+    del metrics
+    drawn = [r for r in results if "prototypes" in r.samples.extra]
+    # Results that differ in what is done after the features (a CRF, say) show the same.
+    return {"embedding": figures.embedding(drawn[0])} if drawn else {}
+
+
+def _smoothness(results: Sequence[Result], metrics: Sequence[dict]) -> Mapping[str, Figure]:
+    del metrics
+    drawn = [r for r in results if "delta_histogram" in r.samples.extra]
+    if not drawn:
+        return {}
+    title = "smoothness penalty delta of pairs within an image"
+    return {"smoothness": figures.histogram(drawn[0], "delta_histogram", title, (0.0, 1.0))}
+
+
+SECTIONS: tuple[Section, ...] = (_samples, _curves, _confusion, _embedding, _smoothness)
 
 
 def write(workdir: pathlib.Path, results: Sequence[Result] | None = None) -> list[pathlib.Path]:

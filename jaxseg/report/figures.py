@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.colors import hsv_to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from sklearn.manifold import TSNE
 
 from jaxseg.record import Result
 
@@ -140,4 +141,57 @@ def curves(rows: Sequence[dict]) -> Figure:
         axis.grid(alpha=0.3)
     for axis in list(axes)[len(names) :]:
         axis.set_axis_off()
+    return figure
+
+
+def embedding(result: Result, points: int = 1500) -> Figure:
+    """T-SNE (cosine) of the sample images' features with the method's prototypes as stars.
+
+    Left in the colours of the predicted segments, right by image. `points` cells are drawn from all
+    samples alike.
+    """
+    samples, rng = result.samples, np.random.default_rng(0)
+    features, segments, images = [], [], []
+    for i, grid in enumerate(samples.extra["features"]):
+        height, width = grid.shape[:2]
+        share = points // len(samples.extra["features"])
+        cells = rng.permutation(height * width)[:share]
+        y, x = np.divmod(cells, width)
+        features.append(grid[y, x])
+        shown = samples.predictions[i]
+        # Padded cells lie beyond the image: they take the label of its border.
+        rows = np.minimum((y + 0.5) / height * shown.shape[0], shown.shape[0] - 1).astype(int)
+        columns = np.minimum((x + 0.5) / width * shown.shape[1], shown.shape[1] - 1).astype(int)
+        segments.append(shown[rows, columns])
+        images.append(np.full(len(cells), i))
+    prototypes = samples.extra["prototypes"][0]
+    vectors = np.concatenate([*features, prototypes]).astype(np.float32)
+    perplexity = min(30.0, (len(vectors) - 1) / 3)
+    placed = TSNE(metric="cosine", init="random", perplexity=perplexity, random_state=0)
+    flat = placed.fit_transform(vectors)
+    cells, stars = flat[: -len(prototypes)], flat[-len(prototypes) :]
+    chosen = cluster_classes(result)
+    colours = palette(int(max(chosen.max(initial=0) + 1, len(result.classes))))[chosen] / 255
+    figure = Figure(figsize=(11, 5.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.scatter(*cells.T, s=4, c=colours[np.concatenate(segments)], linewidths=0)
+    left.scatter(*stars.T, s=160, c=colours, marker="*", edgecolors="black", linewidths=0.8)
+    left.set_title(f"{result.name}: by segment, prototypes as stars", fontsize=10)
+    right.scatter(*cells.T, s=4, c=palette(len(images))[np.concatenate(images)] / 255, linewidths=0)
+    right.set_title("by image", fontsize=10)
+    for axis in (left, right):
+        axis.set_xticks([])
+        axis.set_yticks([])
+    return figure
+
+
+def histogram(result: Result, name: str, title: str, ends: tuple[float, float]) -> Figure:
+    """One histogram over all sample images from their histograms `samples.extra[name]`."""
+    counts = np.sum([np.asarray(h, np.float64) for h in result.samples.extra[name]], axis=0)
+    edges = np.linspace(*ends, len(counts) + 1)
+    figure = Figure(figsize=(5, 3), layout="constrained")
+    axis = figure.subplots()
+    axis.stairs(counts / max(counts.sum(), 1e-9), edges, fill=True)
+    axis.set_title(title, fontsize=10)
+    axis.set_ylabel("share of pairs", fontsize=8)
     return figure

@@ -149,6 +149,23 @@ def test_four_channels_are_the_stored_bands(tmp_path, colours):
         np.testing.assert_array_equal(read_image(save(tmp_path / name, bands), 4), bands)
 
 
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+def test_a_fourth_band_of_unstated_meaning_is_kept(tmp_path, compression):
+    # As in aerial TIFFs with infrared: ExtraSamples = 0, of which Pillow drops the fourth band.
+    bands = np.random.default_rng(0).integers(0, 256, (20, 30, 4), np.uint8)
+    picture = Image.frombuffer("RGBX", (30, 20), bands.tobytes(), "raw", "RGBX", 0, 1)
+    path = tmp_path / "ä.tif"
+    picture.save(path, compression=compression)
+    with Image.open(path) as image:
+        assert image.tag_v2[338] == (0,)
+    np.testing.assert_array_equal(read_image(path, channels=4), bands)
+    np.testing.assert_array_equal(read_image(path, channels=3), bands[:, :, :3])
+    if compression is None:
+        path.write_bytes(path.read_bytes()[:1000])
+        with pytest.raises(Unreadable, match=r"\.tif: "):
+            read_image(path, channels=4)
+
+
 def test_four_channels_of_a_three_band_file_is_an_error(tmp_path, colours):
     path = save(tmp_path / "a.png", colours)
     with pytest.raises(Unreadable, match=r"a\.png as four channels: found mode RGB with 3 bands"):

@@ -8,8 +8,11 @@ import pytest
 
 from jaxseg.core import UserError
 from jaxseg.data.cache import Cached
-from jaxseg.data.pipeline import Pipeline, _TrainRows, spread
+from jaxseg.data.pipeline import Pipeline, spread
+from jaxseg.data.rows import TrainRows
 from jaxseg.data.source import Example
+from jaxseg.data.token_build import build_tokens
+from jaxseg.data.tokens import TokenStore
 from jaxseg.train import make_mesh
 from jaxseg.views.geometry import EvalView, TrainView
 
@@ -197,6 +200,160 @@ def test_rows_can_be_sent_to_worker_processes():
     rows = make(Cached(Numbered()))._rows()
     rows[3]
     sent = cloudpickle.loads(cloudpickle.dumps(rows))
-    assert isinstance(sent, _TrainRows)
+    assert isinstance(sent, TrainRows)
     assert not sent.source._kept
     assert_same(sent[5], rows[5])
+
+
+FIXED = TrainView(crop=8, flip=False, position="centre")
+
+
+def encode(images):
+    """Stands for a frozen network: half of the resolution, values that float16 must round."""
+    return images[:, ::2, ::2].astype(np.float32) / 3
+
+
+def with_tokens(directory, source=None, **fields) -> Pipeline:
+    pipeline = make(source, **{"view": FIXED, "views": 1, **fields})
+    store = build_tokens(
+        directory, "f" * 64, len(pipeline.source), pipeline.fixed_view, encode, batch_size=4
+    )
+    return dataclasses.replace(pipeline, tokens=store)
+
+
+PARTNERS = np.array([[(i + 1) % 10, (i + 2) % 10, (i + 5) % 10] for i in range(10)], np.int32)
+
+
+def test_cached_features_take_the_place_of_images(tmp_path):
+    computed = take(make(view=FIXED, views=1).batches(0), 3)
+    pipeline = with_tokens(tmp_path)
+    for batch, other in zip(take(pipeline.batches(0), 3), computed, strict=True):
+        assert batch.image is batch.size is batch.box is batch.regions is None
+        assert batch.label == {}
+        assert batch.tokens.shape == (4, 1, 4, 4, 3)
+        assert batch.tokens.dtype == np.float16
+        assert_same((batch.index, batch.seed), (other.index, other.seed))
+        features = encode(other.image[:, 0])
+        # Float16 keeps 11 bits, so that half of the last one is 2^-11 of the value.
+        np.testing.assert_allclose(batch.tokens[:, 0], features, rtol=2**-11)
+
+
+def test_no_image_is_read_but_for_labels(tmp_path):
+    with_tokens(tmp_path)
+    broken = Numbered(fail=3)
+    pipeline = with_tokens(tmp_path, broken)
+    assert {i for b in take(pipeline.batches(0), 4) for i in b.index.tolist()} >= {3}
+    with pytest.raises(UserError, match="image 3 is broken"):
+        take(dataclasses.replace(pipeline, labels=True).batches(0), 4)
+
+
+@pytest.mark.parametrize("partners", [None, PARTNERS])
+def test_labels_beside_cached_features_are_those_of_the_first_view(tmp_path, partners):
+    pipeline = with_tokens(tmp_path, labels=True, partners=partners)
+    for batch in take(pipeline.batches(0), 2):
+        for index, label in zip(batch.index.tolist(), batch.label["class"], strict=True):
+            example = Numbered()[index]
+            view = FIXED(example.image, example.label, np.random.default_rng(9))
+            np.testing.assert_array_equal(label, view.maps["class"])
+
+
+def test_starting_later_with_cached_features_gives_the_same_batches(tmp_path):
+    pipeline = with_tokens(tmp_path, partners=PARTNERS)
+    whole = take(pipeline.batches(0), 7)
+    again = with_tokens(tmp_path, partners=PARTNERS)
+    assert_same(whole[4:], take(again.batches(4), 3))
+
+
+def test_a_refit_sees_the_pairs_of_training(tmp_path):
+    pipeline = with_tokens(tmp_path, partners=PARTNERS)
+    trained = {}
+    for batch in take(pipeline.batches(2), 2):  # epoch 1
+        trained |= dict(zip(batch.index.tolist(), batch.tokens, strict=True))
+    stream = pipeline.stream(3)
+    for _ in range(2):
+        seen = [jax.device_get(batch) for batch in stream(batch_size=3)]
+        assert np.concatenate([batch.index for batch in seen]).tolist() == [*range(10), -1, -1]
+        for batch in seen:
+            for index, found in zip(batch.index.tolist(), batch.tokens, strict=True):
+                if index in trained:
+                    np.testing.assert_array_equal(found, trained[index])
+
+
+def drawn_partners(batches) -> list[list[int]]:
+    """Which image the last view is of: red is the number of the image."""
+    found = []
+    for batch in batches:
+        views = batch.tokens * 3 if batch.image is None else batch.image
+        assert (np.rint(views[:, 0, 0, 0, 0]) == batch.index).all()
+        found.append(np.rint(views[:, -1, 0, 0, 0]).astype(int).tolist())
+    return found
+
+
+def test_partners_are_drawn_alike_with_and_without_the_cache(tmp_path):
+    cached = take(with_tokens(tmp_path, partners=PARTNERS).batches(0), 40)
+    plain = take(make(view=FIXED, views=1, partners=PARTNERS).batches(0), 40)
+    moving = take(make(views=1, partners=PARTNERS).batches(0), 40)
+    assert cached[0].tokens.shape == (4, 2, 4, 4, 3)
+    assert plain[0].image.shape == (4, 2, 8, 8, 3)
+    assert plain[0].size.shape == (4, 2, 2)
+    assert plain[0].box.shape == (4, 2, 5)
+    pairs = drawn_partners(cached)
+    assert pairs == drawn_partners(plain) == drawn_partners(moving)
+    met = {
+        (i, p)
+        for b, row in zip(cached, pairs, strict=True)
+        for i, p in zip(b.index.tolist(), row, strict=True)
+    }
+    assert met == {(i, int(p)) for i in range(10) for p in PARTNERS[i]}
+
+
+def test_partners_bring_their_own_pixels_regions_and_geometry():
+    (batch,) = take(make(views=1, partners=PARTNERS).batches(0), 1)
+    for row, index in enumerate(batch.index):
+        for view in range(2):
+            height, width = batch.size[row, view]
+            number = index if view == 0 else batch.image[row, 1, 0, 0, 0]
+            assert (batch.image[row, view, :height, :width, 0] == number).all()
+            assert (batch.regions[row, view, :height, :width] == number).all()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"view": TrainView(crop=8, position="centre")}, "set data.flip=False, or"),
+        ({"view": TrainView(crop=8, flip=False)}, "set data.position='centre', or"),
+        ({"view": dataclasses.replace(FIXED, scale=(0.5, 1.0))}, r"set data.scale=\(1, 1\), or"),
+        ({"views": 2}, "set data.views=1, or"),
+        ({"view": TrainView(crop=8)}, "set data.flip=False, data.position='centre', or"),
+    ],
+)
+def test_random_views_have_no_cached_features(fields, message):
+    store = TokenStore("nowhere", 10, (4, 4, 3), 10)
+    with pytest.raises(UserError, match=message):
+        make(**{"view": FIXED, "views": 1, "tokens": store, **fields})
+
+
+def test_a_fixed_scale_has_cached_features():
+    store = TokenStore("nowhere", 10, (4, 4, 3), 10)
+    make(view=dataclasses.replace(FIXED, scale=(0.5, 0.5)), views=1, tokens=store)
+
+
+def test_features_or_partners_of_another_split():
+    with pytest.raises(ValueError, match="9 rows of features or partners for 10 images"):
+        make(view=FIXED, views=1, tokens=TokenStore("nowhere", 9, (4, 4, 3), 9))
+    with pytest.raises(ValueError, match="9 rows of features or partners for 10 images"):
+        make(partners=PARTNERS[:9])
+
+
+def test_test_images_stay_images(tmp_path):
+    pipeline = with_tokens(tmp_path)
+    assert_same(
+        jax.device_get(list(pipeline.eval_stream()())), jax.device_get(list(make().eval_stream()()))
+    )
+
+
+@pytest.mark.slow
+def test_workers_read_the_same_cached_features(tmp_path):
+    pipeline = with_tokens(tmp_path, partners=PARTNERS)
+    workers = dataclasses.replace(pipeline, workers=2)
+    assert_same(take(pipeline.batches(3), 3), take(workers.batches(3), 3))

@@ -1,5 +1,7 @@
 """Views: the box says where a view lies, maps stay on their pixels, draws are repeatable."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,7 @@ from jaxseg.views import geometry
 
 sides = st.integers(5, 60)
 seeds = st.integers(0, 2**32 - 1)
-methods = st.sampled_from(["bilinear", "nearest"])
+methods = st.sampled_from(["bilinear", "linear", "nearest"])
 
 
 def noise(height, width, channels=3, seed=0):
@@ -78,7 +80,7 @@ def test_a_window_is_what_resizing_all_and_cropping_gives(shape, full, corner, m
     h, w = max(1, (full[0] - y) // 2), max(1, (full[1] - x) // 2)
     part = geometry.resize_window(image, full, (y, x, h, w), method)
     whole = geometry.resize(image, *full, method)[y : y + h, x : x + w]
-    if method == "nearest":
+    if method != "bilinear":
         np.testing.assert_array_equal(part, whole)
     assert_close(part, whole)
 
@@ -96,6 +98,18 @@ def test_wrong_arguments():
         geometry.TrainView(crop=4, scale=(1.0, 0.5))
     with pytest.raises(ValueError, match="crop must be"):
         geometry.TrainView(crop=0)
+    with pytest.raises(ValueError, match=r"longer side must be positive.*got -1"):
+        geometry.longer_side((4, 4), -1)
+    for field, value in (("position", "left"), ("padding", "top"), ("interpolation", "cubic")):
+        with pytest.raises(ValueError, match=f"{field} must be one of .*'{value}'"):
+            geometry.TrainView(crop=4, **{field: value})
+    for field, value in (("side", "left"), ("padding", "top")):
+        with pytest.raises(ValueError, match=f"{field} must be one of .*'{value}'"):
+            geometry.EvalView(**{field: value})
+    with pytest.raises(ValueError, match="scale must be above 0, got 0"):
+        geometry.EvalView(scale=0.0)
+    with pytest.raises(ValueError, match="linear needs an image u8"):
+        geometry.resize(numbered(4, 4), 2, 2, "linear")
     with pytest.raises(ValueError, match="either crop or pad_multiple"):
         geometry.EvalView(crop=4, pad_multiple=4)
     rng = np.random.default_rng(0)
@@ -119,12 +133,46 @@ def test_shorter_side(shape, target, expected):
     assert geometry.shorter_side(shape, target) == expected
 
 
+@pytest.mark.parametrize(
+    ("shape", "target", "expected"),
+    [
+        ((375, 500, 3), 512, (384, 512)),
+        ((500, 333), 512, (512, 340)),  # 340.99, rounded down
+        ((7, 9), 0, (7, 9)),
+        ((1, 500), 50, (1, 50)),
+    ],
+)
+def test_longer_side(shape, target, expected):
+    assert geometry.longer_side(shape, target) == expected
+
+
+@given(height=sides, width=sides, new=st.tuples(sides, sides), channels=st.sampled_from([1, 3, 4]))
+@settings(deadline=None, max_examples=30)
+def test_linear_is_that_of_opencv(height, width, new, channels):
+    image = noise(height, width, channels)
+    resized = geometry.resize(image, *new, "linear")
+    assert resized.shape == (*new, channels)
+    # Two neighbours in each direction, whatever the factor.
+    y, x = (
+        np.clip((np.arange(n) + 0.5) * old / n - 0.5, 0, old - 1)
+        for n, old in zip(new, image.shape[:2], strict=True)
+    )
+    low, left = np.floor(y).astype(int), np.floor(x).astype(int)
+    high, right = np.minimum(low + 1, height - 1), np.minimum(left + 1, width - 1)
+    v, h = (y - low)[:, None, None], (x - left)[:, None]
+    whole = image.astype(float)
+    upper = whole[low][:, left] * (1 - h) + whole[low][:, right] * h
+    lower = whole[high][:, left] * (1 - h) + whole[high][:, right] * h
+    assert np.abs(resized - (upper * (1 - v) + lower * v)).max() <= 1
+
+
 views = st.builds(
     geometry.TrainView,
     crop=st.integers(8, 48),
     resize=st.sampled_from([0, 20, 40]),
     scale=st.sampled_from([(1.0, 1.0), (0.5, 1.5)]),
     interpolation=methods,
+    position=st.sampled_from(["random", "centre"]),
 )
 
 
@@ -142,7 +190,7 @@ def test_values_of_a_ramp_lie_where_the_box_says(view, shape, seed):
     y, x = centres(drawn, view.crop)
     h, w = drawn.size
     valid = drawn.image[:h, :w].astype(float) / 255
-    # A colour is that of a whole pixel of the image, or a mean over a pixel of the view, which at
+    # A colour is that of a whole pixel of the image, or a mean around a pixel of the view, which at
     # the image's edge has fewer neighbours to average.
     heights, widths = (float(drawn.box[i + 2] - drawn.box[i]) / view.crop for i in (0, 1))
     edge = 0.0 if view.interpolation == "nearest" else 0.5
@@ -238,6 +286,45 @@ def test_last_row_and_column_can_be_drawn():
     assert {(int(y), int(x)) for y, x in corners} == {(y, x) for y in (0, 1) for x in (0, 1, 2)}
 
 
+@given(view=views, shape=st.tuples(sides, sides), seed=seeds)
+@settings(deadline=None, max_examples=100)
+def test_centred_padding_is_zeros_around_the_same_view(view, shape, seed):
+    image, maps = noise(*shape) // 2 + 100, {"regions": numbered(*shape)}
+    corner = view(image, maps, np.random.default_rng(seed))
+    view = dataclasses.replace(view, padding="centre")
+    drawn = view(image, maps, np.random.default_rng(seed))
+    (h, w), crop = corner.size, view.crop
+    top, left = crop // 2 - h // 2, crop // 2 - w // 2  # IIC's rule
+    inside = np.s_[top : top + h, left : left + w]
+    np.testing.assert_array_equal(drawn.image[inside], corner.image[:h, :w])
+    np.testing.assert_array_equal(drawn.maps["regions"][inside], corner.maps["regions"][:h, :w])
+    outside = np.ones((crop, crop), bool)
+    outside[inside] = False
+    assert (drawn.image[outside] == 0).all()
+    assert (drawn.maps["regions"][outside] == -1).all()
+    assert tuple(drawn.size) == (crop, crop)
+    # The box still points every pixel of the view at its pixel of the image.
+    y, x = centres(drawn, crop)
+    rows, columns = np.divmod(drawn.maps["regions"][inside], shape[1])
+    assert np.abs(rows + 0.5 - y[top : top + h, None] * shape[0]).max() <= 0.5 + 1e-3
+    assert np.abs(columns + 0.5 - x[None, left : left + w] * shape[1]).max() <= 0.5 + 1e-3
+    beyond = (y[:, None] < 0) | (y[:, None] > 1) | (x[None] < 0) | (x[None] > 1)
+    np.testing.assert_array_equal(beyond, outside)
+
+
+@given(shape=st.tuples(sides, sides), resize=st.sampled_from([0, 16, 33]), seed=seeds)
+@settings(deadline=None, max_examples=60)
+def test_a_centre_view_is_the_centre_crop_of_a_test(shape, resize, seed):
+    image, ids = noise(*shape), numbered(*shape)
+    view = geometry.TrainView(crop=16, resize=resize, flip=False, position="centre")
+    drawn = view(image, {"class": ids}, np.random.default_rng(seed))
+    expected = geometry.EvalView(resize=resize, crop=16)(image, {"class": ids})
+    h, w = expected.size
+    assert tuple(drawn.size) == (h, w)
+    np.testing.assert_array_equal(drawn.image[:h, :w], expected.image[:h, :w])
+    np.testing.assert_array_equal(drawn.maps["class"], expected.label["class"])
+
+
 def test_four_channels_are_padded_with_the_middle_of_infrared():
     drawn = geometry.TrainView(crop=12)(noise(8, 8, 4), {}, np.random.default_rng(0))
     assert drawn.image.shape == (12, 12, 4)
@@ -284,3 +371,37 @@ def test_eval_view_crops_the_centre(shape, resize):
     np.testing.assert_array_equal(label["part"][:h, :w], expected // 2)
     assert np.all(label["class"][h:] == -1)
     assert np.all(label["class"][:, w:] == -1)
+
+
+@given(
+    shape=st.tuples(sides, sides),
+    scale=st.sampled_from([0.33, 0.5, 1.7]),
+    interpolation=methods,
+)
+@settings(deadline=None, max_examples=60)
+def test_eval_view_scales_and_pads_around_the_centre(shape, scale, interpolation):
+    view = geometry.EvalView(scale=scale, crop=16, interpolation=interpolation, padding="centre")
+    image, ids = noise(*shape), numbered(*shape)
+    got, label, size = view(image, {"class": ids})
+    full = tuple(max(1, int(side * scale + 0.5)) for side in shape)
+    h, w = min(full[0], 16), min(full[1], 16)
+    y, x = max(0, round((full[0] - 16) / 2)), max(0, round((full[1] - 16) / 2))
+    inside = np.s_[8 - h // 2 : 8 - h // 2 + h, 8 - w // 2 : 8 - w // 2 + w]
+    expected = np.zeros((16, 16, 3), np.uint8)
+    expected[inside] = geometry.resize(image, *full, interpolation)[y : y + h, x : x + w]
+    assert_close(got, expected)
+    marked = np.full((16, 16), -1)
+    marked[inside] = geometry.resize(ids, *full, "nearest")[y : y + h, x : x + w]
+    np.testing.assert_array_equal(label["class"], marked)
+    assert tuple(size) == (16, 16)
+
+
+def test_eval_view_of_the_longer_side_pads_to_a_square():
+    image = noise(30, 50)
+    got, label, size = geometry.EvalView(resize=64, side="longer", crop=64)(
+        image, {"class": numbered(30, 50)}
+    )
+    assert tuple(size) == (38, 64)
+    np.testing.assert_array_equal(got[:38], geometry.resize(image, 38, 64))
+    assert (got[38:] == got[37]).all()
+    assert (label["class"][38:] == -1).all()

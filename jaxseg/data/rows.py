@@ -1,0 +1,127 @@
+"""Rows: the fields of one image of a batch, by their place in a run, an epoch or a test split."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import numpy as np
+
+from jaxseg.data.source import Example, Source
+from jaxseg.data.tokens import TokenStore
+from jaxseg.views.geometry import EvalView, TrainView
+
+Row = dict[str, Any]  # NumPy arrays, by the names of the fields of a Batch
+
+
+@functools.lru_cache(maxsize=4)
+def _permutation(seed: int, epoch: int, count: int) -> np.ndarray:
+    return np.random.default_rng([seed, epoch]).permutation(count)
+
+
+def draw_seed(seed: int, epoch: int, index: int) -> np.uint32:
+    """Returns the seed of an image's views in an epoch, u32."""
+    return np.random.SeedSequence([seed, epoch, index]).generate_state(1, np.uint32)[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainRows:
+    """Random access to the rows of an endless run: position -> row; see `Pipeline`."""
+
+    source: Source
+    view: TrainView
+    views: int
+    seed: int
+    images_per_epoch: int
+    host: tuple[int, int, int]  # rows of a host's batch, of a global batch, and the host's first
+    labels: bool
+    tokens: TokenStore | None = None
+    partners: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return 2**62  # endless; grain wants a number
+
+    def __getitem__(self, position: int) -> Row:
+        local, whole, first = self.host
+        step, row = divmod(position, local)
+        epoch, place = divmod(step * whole + first + row, self.images_per_epoch)
+        return self.row(epoch, int(_permutation(self.seed, epoch, len(self.source))[place]))
+
+    def row(self, epoch: int, index: int) -> Row:
+        """Returns image `index` with its views, and those of its partner, of `epoch`."""
+        seed = draw_seed(self.seed, epoch, index)
+        rng = np.random.default_rng(seed)
+        shown = [index] * self.views
+        if self.partners is not None:
+            # Drawn first, so that pairs are the same whether features are cached or not.
+            others = self.partners[index]
+            shown.append(int(others[rng.integers(len(others))]))
+        row: Row = {"index": np.int32(index), "seed": seed}
+        if self.tokens is None:
+            return row | self._views(shown, rng)
+        row["tokens"] = np.stack([self.tokens[number] for number in shown])
+        if self.labels and self.source.classes:
+            example = self.source[index]
+            row["label"] = self.view(example.image, example.label, rng).maps
+        return row
+
+    def _views(self, shown: list[int], rng: np.random.Generator) -> Row:
+        """Returns the fields drawn from images; a label map is that of the first."""
+        examples = {number: self.source[number] for number in dict.fromkeys(shown)}
+        drawn = [self.view(*self._maps(examples[number]), rng) for number in shown]
+        row: Row = {
+            "image": np.stack([view.image for view in drawn]),
+            "size": np.stack([view.size for view in drawn]),
+            "box": np.stack([view.box for view in drawn]),
+        }
+        label = dict(drawn[0].maps)
+        if label.pop("regions", None) is not None:
+            row["regions"] = np.stack([view.maps["regions"] for view in drawn])
+        if label:
+            row["label"] = label
+        return row
+
+    def _maps(self, example: Example) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Returns an image and the maps to carry along with it."""
+        maps = dict(example.label) if self.labels else {}
+        if example.regions is not None:
+            maps["regions"] = example.regions
+        return example.image, maps
+
+
+@dataclasses.dataclass(frozen=True)
+class EpochRows:
+    """The rows of one epoch in index order: what a refit reads."""
+
+    rows: TrainRows
+    epoch: int
+    indices: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, position: int) -> Row:
+        return self.rows.row(self.epoch, self.indices[position])
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalRows:
+    """Rows of a split as a test sees them."""
+
+    source: Source
+    view: EvalView
+    indices: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, position: int) -> Row:
+        index = self.indices[position]
+        example = self.source[index]
+        image, label, size = self.view(example.image, example.label)
+        return {
+            "index": np.int32(index),
+            "seed": np.uint32(0),
+            "image": image[None],
+            "size": size[None],
+            "label": label,
+        }

@@ -1,0 +1,107 @@
+"""Networks that come with weights: read from a file, and their features kept on disk."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from jaxseg.build import Data
+from jaxseg.clustering.neighbours import partners
+from jaxseg.core import Method, State, UserError
+from jaxseg.data.fingerprint import of_arrays, of_features
+from jaxseg.data.token_build import build_tokens, mean_features
+from jaxseg.models.weights import load_into
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """The weights of a method's backbone, from a file of `jaxseg.convert`.
+
+    Attributes:
+        place: the part of the state that holds the backbone, "frozen" or "params".
+        tree: of NumPy arrays.
+        sha256: over the arrays.
+        lines: what was loaded, for people.
+    """
+
+    place: str
+    tree: dict
+    sha256: str
+    lines: tuple[str, ...]
+
+    @classmethod
+    def read(cls, path: str, shapes: State) -> "Weights":
+        """Reads the weights for states like `shapes`, whose arrays may be abstract.
+
+        Raises:
+            UserError: the method has no backbone; or the file is missing, damaged or of another
+                architecture.
+        """
+        for place in ("frozen", "params"):
+            if "backbone" in (part := getattr(shapes, place)):
+                tree, lines = load_into(part["backbone"], path)
+                return cls(place, tree, of_arrays(tree), tuple(lines))
+        raise UserError(
+            f"method.weights is {path!r}, but the method has no backbone; leave it empty."
+        )
+
+    def put(self, state: State) -> State:
+        """Returns the state with these weights in its backbone."""
+        part = getattr(state, self.place) | {"backbone": self.tree}
+        return state.replace(**{self.place: part})
+
+
+def keep_features(data: Data, method: Method, state: State) -> Data:
+    """Returns the data with what the section asks of frozen features: a cache, and partners.
+
+    Features that are in the cache already, of the same weights, network, images and geometry, are
+    not computed again.
+
+    Raises:
+        UserError: the method has no frozen features, the training views are drawn at random, or the
+            cache cannot be written.
+    """
+    section, pipeline = data.section, data.pipeline
+    if not section.tokens and not section.partners:
+        return data
+    pipeline.check_fixed()
+    count, size = len(pipeline.source), pipeline.batch_size
+    image = jax.ShapeDtypeStruct(
+        (size, section.crop, section.crop, section.channels), jnp.uint8,
+        sharding=NamedSharding(pipeline.mesh, PartitionSpec("data")),
+    )  # fmt: skip
+    lowered = jax.jit(method.encode).lower(state, image)
+    compiled = lowered.compile()
+
+    def encode(images: np.ndarray) -> np.ndarray:
+        return np.asarray(compiled(state, jax.device_put(images, image.sharding)))
+
+    if not section.tokens:
+        means = mean_features(count, pipeline.fixed_view, encode, size, section.threads)
+        chosen = _partners(means, section.partners)
+        return dataclasses.replace(data, pipeline=dataclasses.replace(pipeline, partners=chosen))
+    # The program stands for the network: its name, the block, the kind of feature, the precision.
+    fingerprint = of_features(
+        of_arrays(state.frozen), lowered.as_text(), pipeline.source, pipeline.view
+    )
+    store = build_tokens(
+        section.tokens, fingerprint, count, pipeline.fixed_view, encode, size, section.threads,
+        lambda done: print(f"frozen features of {done} of {count} images", flush=True),
+    )  # fmt: skip
+    kept = dataclasses.replace(pipeline, tokens=store)
+    if section.partners:
+        chosen = store.derived(
+            f"partners-{section.partners}", lambda: _partners(store.means(), section.partners)
+        )
+        kept = dataclasses.replace(kept, partners=chosen)
+    return dataclasses.replace(data, pipeline=kept)
+
+
+def _partners(means: np.ndarray, count: int) -> np.ndarray:
+    if count >= len(means):
+        raise UserError(
+            f"data.partners is {count}, but an image has only {len(means) - 1} others; lower it."
+        )
+    return partners(means, count)

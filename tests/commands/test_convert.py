@@ -1,0 +1,268 @@
+"""jaxseg.convert: every kind of file, the wrong ones too, and no file is ever executed."""
+
+import pathlib
+import pickle
+import subprocess
+import sys
+import zipfile
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from jaxseg.commands import convert as command
+from jaxseg.core import UserError
+from jaxseg.models import weights
+from jaxseg.models.backbones import Backbone
+
+ROOT = pathlib.Path(__file__).parents[2]
+GOLDEN = ROOT / "tests" / "golden"
+HALF = np.full(3, 0.5, np.float32)
+
+
+@pytest.fixture(scope="module")
+def vit():
+    """Arrays of vit_test under DINO's names."""
+    with np.load(GOLDEN / "dino_vit.npz") as file:
+        return {key[2:]: file[key] for key in file.files if key.startswith("w/")}
+
+
+@pytest.fixture(scope="module")
+def resnet():
+    """Arrays of resnet_test under torchvision's names."""
+    rng = np.random.default_rng(0)
+    found = {"conv1.weight": rng.normal(size=(4, 3, 7, 7))} | _norm(rng, "bn1", 4)
+    before = 4
+    for stage, count in enumerate((1, 1, 1, 3)):
+        inner, out = 4 * 2**stage, 16 * 2**stage
+        for block in range(count):
+            name = f"layer{stage + 1}.{block}"
+            shapes = [(inner, before, 1, 1), (inner, inner, 3, 3), (out, inner, 1, 1)]
+            for i, shape in enumerate(shapes, 1):
+                found[f"{name}.conv{i}.weight"] = rng.normal(size=shape)
+                found |= _norm(rng, f"{name}.bn{i}", shape[0])
+            if block == 0:
+                found[f"{name}.downsample.0.weight"] = rng.normal(size=(out, before, 1, 1))
+                found |= _norm(rng, f"{name}.downsample.1", out)
+            before = out
+    return found
+
+
+def _norm(rng, name, channels):
+    kinds = ("weight", "bias", "running_mean", "running_var")
+    found = {f"{name}.{kind}": rng.uniform(0.5, 1, channels) for kind in kinds}
+    return found | {f"{name}.num_batches_tracked": np.asarray(7)}
+
+
+def run(source, out, arch="", name=""):
+    return command.convert(source, out, arch, HALF, HALF, name)
+
+
+def test_an_npz_of_half_precision_becomes_a_weights_file(vit, tmp_path):
+    halves = {name: array.astype(np.float16) for name, array in vit.items()}
+    np.savez(tmp_path / "dino.npz", **halves, **{"head.weight": np.zeros((9, 48))})
+    lines = run(tmp_path / "dino.npz", tmp_path / "out.safetensors", name="a small one")
+    assert "vit_test" in lines[0]
+    assert lines[1] == "left out (1): head.weight"
+    tree, meta = weights.read_weights(tmp_path / "out.safetensors")
+    assert (meta["architecture"], meta["name"]) == ("vit_test", "a small one")
+    np.testing.assert_array_equal(tree["mean"], HALF)
+    kernel = tree["params"]["block1"]["up"]["kernel"]
+    assert kernel.dtype == np.float32
+    np.testing.assert_array_equal(kernel, halves["blocks.1.mlp.fc1.weight"].T)
+    abstract = jax.eval_shape(Backbone("vit_test").init, jax.random.key(0))
+    weights.load_into(abstract, tmp_path / "out.safetensors")
+
+
+@pytest.mark.parametrize("prefix", ["", "module.encoder_q.", "teacher.backbone."])
+def test_safetensors_in_the_wrappers_of_moco_and_dino(resnet, prefix, tmp_path):
+    wrapped = {prefix + name: np.asarray(array, np.float32) for name, array in resnet.items()}
+    beside = {} if not prefix else {"module.queue": np.zeros((2, 2), np.float32)}
+    safetensors.numpy.save_file(wrapped | beside, tmp_path / "in.safetensors")
+    lines = run(tmp_path / "in.safetensors", tmp_path / "out.safetensors", "resnet_test")
+    assert ("module.queue" in lines[1]) == bool(prefix)
+    tree, meta = weights.read_weights(tmp_path / "out.safetensors")
+    assert meta["name"] == "in.safetensors"
+    mean = tree["stats"]["res3_0"]["norm2"]["mean"]
+    np.testing.assert_allclose(mean, resnet["layer2.0.bn2.running_mean"], rtol=1e-6)
+
+
+def test_bfloat16_is_read(vit, tmp_path):
+    halves = {name: np.asarray(array, jax.numpy.bfloat16) for name, array in vit.items()}
+    safetensors.numpy.save_file(halves, tmp_path / "in.safetensors")
+    run(tmp_path / "in.safetensors", tmp_path / "out.safetensors", "vit_test")
+    tree, _ = weights.read_weights(tmp_path / "out.safetensors")
+    np.testing.assert_allclose(tree["params"]["cls"], vit["cls_token"][0, 0], rtol=1e-2)
+
+
+def test_the_architecture_is_found(resnet, tmp_path):
+    np.savez(tmp_path / "in.npz", **resnet)
+    assert "resnet_test" in run(tmp_path / "in.npz", tmp_path / "out.safetensors")[0]
+    resnet = {key: value for key, value in resnet.items() if not key.startswith("layer4.2.")}
+    np.savez(tmp_path / "in.npz", **resnet)
+    with pytest.raises(UserError, match=r"the shapes of none of .*resnet50"):
+        run(tmp_path / "in.npz", tmp_path / "out.safetensors")
+
+
+def test_another_architecture_lists_what_differs(vit, tmp_path):
+    names = [name for name in vit if not name.startswith("blocks.2.norm1")]
+    named = {name: vit[name] for name in names} | {"decoder.weight": np.zeros((2, 2))}
+    named["norm.bias"] = np.zeros(47)
+    np.savez(tmp_path / "in.npz", **named)
+    with pytest.raises(UserError) as caught:
+        run(tmp_path / "in.npz", tmp_path / "out.safetensors", "vit_test")
+    message = str(caught.value)
+    assert "in.npz is not of the architecture vit_test" in message
+    assert "Missing (2): params/block2/norm1/" in message
+    assert "Unexpected (1): params/decoder/kernel." in message
+    assert "Mis-shaped (1): params/norm/bias is [47] and should be [48]." in message
+    assert not (tmp_path / "out.safetensors").exists()
+    np.savez(tmp_path / "in.npz", **vit)
+    with pytest.raises(UserError, match=r"not of the architecture resnet50.*Missing \(\d+\): "):
+        run(tmp_path / "in.npz", tmp_path / "out.safetensors", "resnet50")
+
+
+def test_files_without_a_network_or_with_broken_numbers(vit, tmp_path):
+    np.savez(tmp_path / "in.npz", weight=np.zeros(3))
+    with pytest.raises(UserError, match=r"no Vision Transformer or ResNet.*begins with weight"):
+        run(tmp_path / "in.npz", tmp_path / "out.safetensors")
+    np.savez(tmp_path / "in.npz", **vit | {"norm.bias": np.full(48, np.nan)})
+    with pytest.raises(UserError, match=r"params/norm/bias has values that are not finite"):
+        run(tmp_path / "in.npz", tmp_path / "out.safetensors", "vit_test")
+
+
+@pytest.mark.parametrize("name", ["in.npz", "in.safetensors", "in.txt", "absent.npz"])
+def test_unreadable_files_are_named(name, tmp_path):
+    for kind in ("in.npz", "in.safetensors", "in.txt"):
+        (tmp_path / kind).write_bytes(b"this is no array" * 9)
+    with pytest.raises(UserError, match=name.replace(".", r"\.")):
+        run(tmp_path / name, tmp_path / "out.safetensors")
+
+
+def test_flags_are_checked(tmp_path):
+    for out in ("out.npz", "absent/out.safetensors"):
+        with pytest.raises(UserError, match=r"--out is .*safetensors file in a folder"):
+            run(tmp_path / "in.npz", tmp_path / out)
+    with pytest.raises(UserError, match=r"'vit_huge' is none of"):
+        run(tmp_path / "in.npz", tmp_path / "out.safetensors", "vit_huge")
+    assert (
+        command.numbers("--mean", "0.1,0.2,0.3", ()).tolist()
+        == np.float32([0.1, 0.2, 0.3]).tolist()
+    )
+    for text in ("0.5", "a,b,c", "1,2,nan", ""):
+        with pytest.raises(UserError, match=r"--mean is .*three numbers"):
+            command.numbers("--mean", text, (0, 0, 0))
+    with pytest.raises(UserError, match="--std"):
+        command.numbers("--std", "0.5,0,0.5", (1, 1, 1))
+
+
+class Bomb:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (pathlib.Path.touch, (pathlib.Path(self.path),))
+
+
+def malicious_files(folder, mark):
+    """Files of every kind that create `mark` where they are unpickled."""
+    bomb = Bomb(str(mark))
+    (folder / "old.pth").write_bytes(pickle.dumps({"cls_token": bomb}, protocol=2))
+    for name in ("new.pth", "new.pth.tar", "new.bin"):
+        with zipfile.ZipFile(folder / name, "w") as file:
+            file.writestr("archive/data.pkl", pickle.dumps({"cls_token": bomb}, protocol=2))
+            file.writestr("archive/version", "3\n")
+    np.savez(folder / "objects.npz", cls_token=np.array([bomb], dtype=object))
+    (folder / "pickle.npz").write_bytes(pickle.dumps(bomb))
+    (folder / "pickle.safetensors").write_bytes(pickle.dumps(bomb))
+    return sorted(path for path in folder.iterdir() if path.is_file())
+
+
+def test_nothing_in_a_file_is_ever_executed(tmp_path):
+    """Without torch, a .pth asks for it; with torch, its weights-only loader refuses."""
+    mark = tmp_path / "executed"
+    files = malicious_files(tmp_path, mark)
+    assert len(files) == 7
+    for path in files:
+        with pytest.raises(UserError) as caught:
+            run(path, tmp_path / "out.safetensors", "vit_test")
+        assert not mark.exists(), f"{path.name} was executed"
+        assert path.name in str(caught.value)
+    # The bombs are live: what jaxseg refuses to do would have created the file.
+    pickle.loads((tmp_path / "pickle.npz").read_bytes())
+    assert mark.exists()
+
+
+def test_without_torch_a_pth_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    (tmp_path / "in.pth").write_bytes(b"")
+    with pytest.raises(UserError, match=r"in\.pth is a PyTorch file.*jaxseg\[torch\]"):
+        run(tmp_path / "in.pth", tmp_path / "out.safetensors")
+
+
+def test_with_torch_a_pth_is_read(vit, resnet, tmp_path):
+    torch = pytest.importorskip("torch")
+    nested = {
+        "epoch": 3,
+        "args": {"arch": "vit_test"},
+        "student": {f"module.backbone.{k}": torch.zeros(v.shape) for k, v in vit.items()},
+        "teacher": {f"backbone.{k}": torch.tensor(v).bfloat16() for k, v in vit.items()},
+    }
+    torch.save(nested, tmp_path / "dino.pth")
+    run(tmp_path / "dino.pth", tmp_path / "out.safetensors", "vit_test")
+    tree, _ = weights.read_weights(tmp_path / "out.safetensors")
+    np.testing.assert_allclose(tree["params"]["cls"], vit["cls_token"][0, 0], rtol=1e-2)
+    state = {f"module.encoder_{e}.{k}": torch.tensor(v) for e in "qk" for k, v in resnet.items()}
+    for legacy in (False, True):
+        torch.save(
+            {"arch": "resnet50", "state_dict": state},
+            tmp_path / "moco.pth.tar",
+            _use_new_zipfile_serialization=not legacy,
+        )
+        assert "resnet_test" in run(tmp_path / "moco.pth.tar", tmp_path / "out.safetensors")[0]
+    torch.save({"model": state, "args": pathlib.Path("x")}, tmp_path / "args.pth")
+    with pytest.raises(UserError, match=r"holds more than arrays.*state_dict"):
+        run(tmp_path / "args.pth", tmp_path / "out.safetensors")
+    (tmp_path / "cut.pth").write_bytes((tmp_path / "dino.pth").read_bytes()[:999])
+    with pytest.raises(UserError, match=r"cut\.pth is damaged"):
+        run(tmp_path / "cut.pth", tmp_path / "out.safetensors")
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(UserError, match="no Vision Transformer or ResNet"):
+        run(tmp_path / "list.pth", tmp_path / "out.safetensors")
+
+
+def test_the_command_line(vit, tmp_path):
+    np.savez(tmp_path / "in.npz", **vit)
+    command.main([str(tmp_path / "in.npz"), f"--out={tmp_path / 'o.safetensors'}", "--std=1,1,2"])
+    tree, _ = weights.read_weights(tmp_path / "o.safetensors")
+    np.testing.assert_allclose(tree["mean"], [0.485, 0.456, 0.406], rtol=1e-6)
+    np.testing.assert_array_equal(tree["std"], [1, 1, 2])
+    found = subprocess.run(
+        [sys.executable, "-m", "jaxseg.convert", "absent.npz", "--out=o.safetensors"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 1
+    assert found.stderr.startswith("jaxseg: There is no file absent.npz")
+
+
+def test_real_vit_tiny_has_the_expected_tokens(real_data, tmp_path):
+    folder = real_data("weights")
+    source = folder / "vit_tiny_patch16_224_imagenet_supervised.npz"
+    lines = run(source, tmp_path / "vit.safetensors", "vit_tiny_16")
+    assert "5,524,416 values" in lines[0]
+    backbone = Backbone("vit_tiny_16")
+    tree = jax.eval_shape(backbone.init, jax.random.key(0))
+    tree, _ = weights.load_into(tree, tmp_path / "vit.safetensors")
+    with np.load(folder / "vit_tiny_expected.npz") as file:
+        image, tokens = file["input_uint8"], file["tokens_after_final_norm"]
+    features = jax.jit(backbone.features)(tree, image)
+    assert features.shape == (4, 14, 14, 192)
+    # Tokens reach 30 and are 3 in the mean; the expected ones were computed in float64.
+    expected = tokens[:, 1:].reshape(features.shape)
+    np.testing.assert_allclose(features, expected, rtol=1e-3, atol=1e-3)
