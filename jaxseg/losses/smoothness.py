@@ -25,6 +25,7 @@ CLOSENESS = ("code", "paper")
 # The histogram of the penalty looks at most at this many cells of an image: 28 x 28.
 _HISTOGRAM_CELLS = 784
 _ROWS_AT_ONCE = 64
+_NO_SPREAD = 1e-4
 
 
 class Summary(NamedTuple):
@@ -122,8 +123,9 @@ def penalty_histogram(assignments: Array, bins: int) -> Array:
 def penalty_bimodality(assignments: Array) -> Array:
     """Returns Sarle's coefficient f32[] of the penalties within the images, no gradient.
 
-    All pairs of cells of assignments f[B h w K] are counted, of all images together. A batch
-    without a spread, such as a collapsed one, has 0. See `bimodality`.
+    All pairs of cells of assignments f[B h w K] are counted, of all images together. A batch whose
+    penalties all but agree (standard deviation below 0.01), such as a collapsed one, has 0: the
+    coefficient does not depend on scale, and would see modes in noise. See `bimodality`.
     """
     a = normalise(lax.stop_gradient(assignments))
     a = a.reshape(a.shape[0], -1, a.shape[-1])
@@ -137,7 +139,7 @@ def penalty_bimodality(assignments: Array) -> Array:
 
     rows = lax.map(one_row, jnp.moveaxis(a, 1, 0), batch_size=_ROWS_AT_ONCE)
     second, third, fourth = jnp.sum(rows, axis=0) / count
-    spread = second > 1e-8
+    spread = second > _NO_SPREAD
     second = jnp.where(spread, second, 1.0)
     return jnp.where(spread, bimodality(second, third, fourth), 0.0)
 
@@ -160,8 +162,8 @@ def bimodality(second: Array, third: Array, fourth: Array) -> Array:
 def histogram_bimodality(counts: np.ndarray) -> float:
     """Returns `bimodality` of a histogram [bins] of values in [0, 1], each at its bin's centre.
 
-    nan for an empty histogram, 0 where one bin holds everything. Raises ValueError where a count is
-    negative.
+    nan for an empty histogram, 0 where the values all but agree, as in `penalty_bimodality`. Raises
+    ValueError where a count is negative.
     """
     counts = np.asarray(counts, np.float64)
     if np.any(counts < 0):
@@ -172,4 +174,4 @@ def histogram_bimodality(counts: np.ndarray) -> float:
     centres = (np.arange(len(share)) + 0.5) / len(share)
     deviation = centres - (share * centres).sum()
     second, third, fourth = ((share * deviation**n).sum() for n in (2, 3, 4))
-    return float(bimodality(second, third, fourth)) if second > 1e-12 else 0.0
+    return float(bimodality(second, third, fourth)) if second > _NO_SPREAD else 0.0

@@ -1,8 +1,8 @@
 """Probes that are trained beside a method, on features through which no gradient passes back.
 
 The linear probe READS LABELS: its scores tell what the features hold, not what was found without
-labels. The cluster probe, STEGO's, does not. What the inner method learns is the same, bit by bit,
-with and without them.
+labels. The cluster probe, STEGO's, does not. What the inner method learns is the same with and
+without them, but for how a compiler rounds.
 """
 
 import dataclasses

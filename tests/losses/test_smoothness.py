@@ -167,3 +167,5 @@ def test_bimodality_of_known_distributions():
 def test_a_collapsed_batch_has_no_bimodality():
     collapsed = jnp.zeros((2, 3, 3, 4)).at[..., 0].set(1)
     assert sm.penalty_bimodality(collapsed) == 0
+    noise = 0.01 * jax.random.uniform(jax.random.key(0), collapsed.shape)
+    assert sm.penalty_bimodality(collapsed + noise) == 0

@@ -83,9 +83,10 @@ def test_the_probes_learn_and_the_method_does_not_notice():
     # Between cells the scores blend, where the labels jump.
     assert metrics["with_labels/linear_probe_accuracy"] > 0.8
     assert metrics["cluster_probe"] < -0.9
-    np.testing.assert_array_equal(state.params["net"]["w"], alone.params["net"]["w"])
+    # Another program, another order of additions; otherwise the same.
+    np.testing.assert_allclose(state.params["net"]["w"], alone.params["net"]["w"], rtol=1e-6)
     # The loss by which a state may be chosen holds no labels.
-    assert metrics["loss"] == alone_metrics["loss"]
+    np.testing.assert_allclose(metrics["loss"], alone_metrics["loss"], rtol=1e-5)
     assert state.params.keys() == {"net", "linear_probe", "cluster_probe"}
 
 

@@ -1,0 +1,115 @@
+"""SmooSeg's thresholds without labels: a grid of short runs, judged by what needs none.
+
+beta_within and beta_across decide between segments and a collapse, and the published values suit
+the published features alone. Lan et al. 2023 suggest to look at the penalties delta between the
+cells of an image: they should be either small or large. Sarle's bimodality coefficient says how
+much they are; but it is near 1 as well where almost everything has become one cluster, for then
+there are only two values. So the pair of the highest coefficient is taken among the runs that keep
+enough of their clusters in use.
+"""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from jaxseg.core import UserError
+
+# The released values lie on the grid: (-0.02, 0.5) COCO and Cityscapes, (0.1, 0.5) Potsdam, and
+# near (0.3, 0.5) for DINOv2.
+WITHIN = (-0.1, -0.02, 0.1, 0.3)
+ACROSS = (0.2, 0.35, 0.5, 0.65)
+
+# (beta_within, beta_across) -> {"bimodality", "effective_clusters", "clusters"}, more if it likes.
+Trainer = Callable[[float, float], Mapping[str, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """What a short run with one pair of thresholds came to.
+
+    Attributes:
+        beta_within, beta_across: the pair.
+        bimodality: Sarle's coefficient of the penalties within images, in [0, 1].
+        effective_clusters: exp of the entropy of the predicted labels; clusters: K.
+        collapsed: too few clusters are in use, or a number is not finite.
+    """
+
+    beta_within: float
+    beta_across: float
+    bimodality: float
+    effective_clusters: float
+    clusters: float
+    collapsed: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Suggestion:
+    """The trials of a grid, and the best of them; None where all collapsed."""
+
+    trials: tuple[Trial, ...]
+    best: Trial | None
+
+    def table(self) -> str:
+        """Returns the trials as lines for the terminal, the best first, collapsed ones last."""
+        lines = ["beta_within  beta_across  bimodality  clusters in use"]
+        for trial in sorted(self.trials, key=_rank):
+            note = "  collapsed" if trial.collapsed else ""
+            note = "  <- suggested" if trial is self.best else note
+            used = f"{trial.effective_clusters:.1f} of {trial.clusters:.0f}"
+            lines.append(
+                f"{trial.beta_within:11.3f}  {trial.beta_across:11.3f}  {trial.bimodality:10.3f}  "
+                f"{used:>15}{note}"
+            )
+        if self.best is None:
+            lines.append(
+                "Every pair collapsed: lower method.tau, train each trial for longer, or search "
+                "other thresholds."
+            )
+        return "\n".join(lines)
+
+
+def suggest(
+    train: Trainer,
+    within: Sequence[float] = WITHIN,
+    across: Sequence[float] = ACROSS,
+    least_entropy: float = 0.5,
+    report: Callable[[Trial], None] = lambda _: None,
+) -> Suggestion:
+    """Trains once for every pair of the grid and returns the trials with the best of them.
+
+    Args:
+        train: a short run with these thresholds (within, across); what it measures is listed at
+            `Trainer`.
+        within, across: the grid.
+        least_entropy: a run has collapsed where the entropy of its labels is below this share of
+            log K, the entropy of K equal clusters: where it has fewer effective clusters than
+            sqrt(K), by default. Classes of natural size leave even a perfect labelling well below
+            K: CamVid's 11 classes are 6.0 effective ones (0.75 of log K).
+        report: told of each trial when it is done.
+
+    Raises:
+        UserError: an empty grid, or `least_entropy` outside [0, 1].
+    """
+    if not within or not across:
+        raise UserError("The grid of thresholds is empty; give one or more values of each.")
+    if not 0 <= least_entropy <= 1:
+        raise UserError(f"The least share of the entropy is {least_entropy}; it lies in [0, 1].")
+    trials = []
+    for beta_within, beta_across in itertools.product(within, across):
+        found = train(beta_within, beta_across)
+        numbers = [float(found[k]) for k in ("bimodality", "effective_clusters", "clusters")]
+        bimodality, effective, clusters = numbers
+        sound = all(map(math.isfinite, numbers)) and effective >= clusters**least_entropy
+        trials.append(
+            Trial(beta_within, beta_across, bimodality, effective, clusters, collapsed=not sound)
+        )
+        report(trials[-1])
+    first = min(trials, key=_rank)
+    return Suggestion(tuple(trials), None if first.collapsed else first)
+
+
+def _rank(trial: Trial) -> tuple[bool, float]:
+    """Sorts trials from best to worst; of equals the first in the grid stays first."""
+    bimodality = trial.bimodality if math.isfinite(trial.bimodality) else -1.0
+    return trial.collapsed, -bimodality
