@@ -11,6 +11,7 @@ Metrics are those of `kmeans`; "spherical" normalises the points. An unknown met
 is not one of STARTS raises ValueError.
 """
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator
@@ -30,43 +31,69 @@ STARTS = ("random", "plusplus")
 _NUDGE = 1 / 1024
 
 
-def fit(
-    key: Array,
-    batches: Batches,
-    k: int,
-    metric: str = "euclidean",
-    start: str = "random",
-    sample_size: int = 300_000,
-    sample_batches: int = 20,
-    sample_rounds: int = 20,
-    update_every: int = 1,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns centroids f32[k D] and weights f64[k] of mini-batch k-means in one pass.
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How mini-batch k-means begins, and how it goes on.
 
-    A sample of the first batches is clustered with all of Lloyd's rounds, which gives the first
-    centroids and, scaled to all points of those batches, the weights n_k. Each further group of
-    batches moves them as `minibatch` does.
-
-    Args:
+    Attributes:
         start: "random" points of the sample, or "plusplus" (k-means++).
         sample_size: largest number of points in the sample; sample_batches: of how many batches.
         sample_rounds: Lloyd's rounds on the sample.
-        update_every: batches in a group.
+        update_every: batches that one update takes together.
+    """
 
-    Raises:
-        ValueError: fewer points than k in the first batches.
+    start: str = "random"
+    sample_size: int = 300_000
+    sample_batches: int = 20
+    sample_rounds: int = 20
+    update_every: int = 1
+
+
+class MiniBatch:
+    """Mini-batch k-means in one pass: `add` each batch, then ask for the `result`.
+
+    A sample of the first batches is clustered with all of Lloyd's rounds, which gives the first
+    centroids and, scaled to all points of those batches, the weights n_k. The batches after them
+    move both as `minibatch` does.
 
     Source: Cho et al. 2021 (PiCIE), released code, which clusters all points of its first batches
     and takes random points as a start (FAISS).
     """
-    rest = iter(batches())
-    key_sample, key_start = jax.random.split(key)
-    found, total = sample(key_sample, itertools.islice(rest, sample_batches), sample_size)
-    kept = [(jnp.asarray(found), jnp.ones(len(found)))]
-    centroids = first_centroids(key_start, found, k, metric, start)
-    centroids, _ = lloyd(lambda: kept, centroids, sample_rounds, metric)
-    weights = assigned(kept, centroids, metric) * (total / len(found))
-    return minibatch(rest, centroids, weights, metric, update_every)
+
+    def __init__(self, key: Array, k: int, metric: str = "euclidean", plan: Plan | None = None):
+        self._key_sample, self._key_start = jax.random.split(key)
+        self._k, self._metric, self._plan = k, metric, plan or Plan()
+        self._sample = Sample(self._key_sample, self._plan.sample_size)
+        self._first, self._group = 0, list[Batch]()
+        self._fit: tuple[np.ndarray, np.ndarray] | None = None
+
+    def add(self, points: Array, weights: Array) -> None:
+        """Takes in one batch.
+
+        Raises:
+            ValueError: the first batches hold fewer points than clusters.
+        """
+        if self._fit is None:
+            self._sample.add(points, weights)
+            self._first += 1
+            if self._first == self._plan.sample_batches:
+                self._fit = self._begin()
+            return
+        self._group.append((points, weights))
+        if len(self._group) == self._plan.update_every:
+            self._fit, self._group = minibatch([*self._group], *self._fit, self._metric, 0), []
+
+    def result(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns centroids f32[k D] and weights f64[k]; raises ValueError as `add`."""
+        fit = self._begin() if self._fit is None else self._fit
+        return minibatch(self._group, *fit, self._metric, 0) if self._group else fit
+
+    def _begin(self) -> tuple[np.ndarray, np.ndarray]:
+        found, total = self._sample.result()
+        kept = [(jnp.asarray(found), jnp.ones(len(found)))]
+        first = first_centroids(self._key_start, found, self._k, self._metric, self._plan.start)
+        centroids, _ = lloyd(lambda: kept, first, self._plan.sample_rounds, self._metric)
+        return centroids, assigned(kept, centroids, self._metric) * (total / len(found))
 
 
 def lloyd(
@@ -97,14 +124,15 @@ def minibatch(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns centroids f32[k D] and weights f64[k] moved by each group of `update_every` batches.
 
-    Of m_k points (of a group) nearest to centroid k: n_k <- n_k + m_k, mu_k <- mu_k + (m_k / n_k)
-    (their mean - mu_k). Euclidean centroids are not normalised again, whatever the points.
+    0 takes all batches as one group. Of m_k points of a group nearest to centroid k: n_k <- n_k +
+    m_k, mu_k <- mu_k + (m_k / n_k) (their mean - mu_k). Euclidean centroids are not normalised
+    again, whatever the points.
 
     Source: Sculley 2010; Cho et al. 2021 (PiCIE), released code.
     """
     moved, weights = np.asarray(centroids, np.float32), np.array(weights, np.float64)
     rest = iter(batches)
-    while group := list(itertools.islice(rest, update_every)):
+    while group := list(itertools.islice(rest, update_every or None)):
         means, new = _pass(group, moved, metric)
         weights += new
         rate = new / np.maximum(weights, 1e-12)
@@ -121,32 +149,47 @@ def assigned(
     return _pass(batches, np.asarray(centroids, np.float32), metric)[1]
 
 
-def sample(key: Array, batches: Iterable[Batch], size: int) -> tuple[np.ndarray, int]:
-    """Returns random points f32[n D], n = min(size, all), and the number of all that were seen.
+class Sample:
+    """Random points of a stream of unknown length: `add` each batch, then ask for the `result`.
 
     Each point of weight above 0 draws a number and the lowest `size` are kept, so that all have the
-    same chance. At most twice `size` points and one batch are held.
+    same chance. At most twice `size` points and one batch are held, on the host.
     """
-    rng = np.random.default_rng(np.asarray(jax.random.bits(key, (4,), jnp.uint32)))
-    kept: list[np.ndarray] = []
-    draws: list[np.ndarray] = []
-    total, bound = 0, np.inf
-    for points, weights in batches:
+
+    def __init__(self, key: Array, size: int):
+        self._rng = np.random.default_rng(np.asarray(jax.random.bits(key, (4,), jnp.uint32)))
+        self._size, self._total, self._bound = size, 0, np.inf
+        self._points, self._draws = list[np.ndarray](), list[np.ndarray]()
+
+    def add(self, points: Array, weights: Array) -> None:
+        """Takes in one batch."""
         cells = int(np.prod(points.shape[1:-1]))
         real = np.repeat(np.asarray(weights) > 0, cells)
-        draw = np.where(real, rng.random(len(real)), np.inf)
-        total += int(real.sum())
-        chosen = np.flatnonzero(draw < bound)
-        chosen = chosen[np.argsort(draw[chosen], kind="stable")[:size]]
-        chosen = chosen[np.isfinite(draw[chosen])]
-        kept.append(_take(points, chosen))
-        draws.append(draw[chosen])
-        if sum(map(len, draws)) >= 2 * size:
-            kept, draws = _lowest(kept, draws, size)
-            bound = draws[0][-1]
-    if not kept:
-        raise ValueError("k-means was given no batches")
-    return _lowest(kept, draws, size)[0][0], total
+        draw = np.where(real, self._rng.random(len(real)), np.inf)
+        self._total += int(real.sum())
+        chosen = np.flatnonzero(draw < self._bound)  # never those of weight 0
+        chosen = chosen[np.argsort(draw[chosen], kind="stable")[: self._size]]
+        self._points.append(_take(points, chosen))
+        self._draws.append(draw[chosen])
+        if sum(map(len, self._draws)) >= 2 * self._size:
+            self._keep_lowest()
+            self._bound = self._draws[0][-1]
+
+    def result(self) -> tuple[np.ndarray, int]:
+        """Returns the points f32[n D], n = min(size, all), and the number of all.
+
+        Raises:
+            ValueError: no batch was added.
+        """
+        if not self._points:
+            raise ValueError("k-means was given no batches")
+        self._keep_lowest()
+        return self._points[0], self._total
+
+    def _keep_lowest(self) -> None:
+        draws, points = np.concatenate(self._draws), np.concatenate(self._points)
+        first = np.argsort(draws, kind="stable")[: self._size]
+        self._points, self._draws = [points[first]], [draws[first]]
 
 
 def first_centroids(
@@ -262,14 +305,6 @@ def _take(points: Array, chosen: np.ndarray) -> np.ndarray:
     padded[: len(chosen)] = chosen
     rows = jnp.take(points.reshape(-1, points.shape[-1]), padded, axis=0)
     return np.asarray(rows, np.float32)[: len(chosen)]
-
-
-def _lowest(
-    kept: list[np.ndarray], draws: list[np.ndarray], size: int
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    draw = np.concatenate(draws)
-    first = np.argsort(draw, kind="stable")[:size]
-    return [np.concatenate(kept)[first]], [draw[first]]
 
 
 def _unit(x: np.ndarray) -> np.ndarray:

@@ -52,14 +52,15 @@ def test_spherical_rounds_ignore_lengths_and_give_unit_centroids():
     np.testing.assert_allclose(found, centroids, atol=1e-5)
 
 
-@pytest.mark.parametrize("update_every", [1, 2])
+@pytest.mark.parametrize("update_every", [1, 2, 0])
 def test_minibatch_updates_are_those_of_the_reference(update_every):
     stream, points = cells(2)
     mu, n = points[:3].astype(np.float64), np.array([2.0, 0.0, 5.0])
     found, weights = streaming.minibatch(stream, mu, n, update_every=update_every)
     flat = [points[:24], points[24:48], points[48:]]
-    for at in range(0, 3, update_every):
-        group = np.concatenate(flat[at : at + update_every])
+    size = update_every or 3
+    for at in range(0, 3, size):
+        group = np.concatenate(flat[at : at + size])
         labels = ((group[:, None] - mu[None]) ** 2).sum(-1).argmin(-1)
         for k in np.unique(labels):
             member = group[labels == k]
@@ -102,9 +103,14 @@ def test_fit_finds_groups_from_a_sample_and_the_rest(start):
     truth = rng.integers(0, 3, (6, 8, 20))
     data = (centres[truth] + rng.normal(0, 0.3, (6, 8, 20, 4))).astype(np.float32)
     stream = [(jnp.asarray(x), jnp.ones(8)) for x in data]
-    fit = lambda seed: streaming.fit(  # noqa: E731
-        jax.random.key(seed), lambda: stream, 3, start=start, sample_size=100, sample_batches=2
-    )
+
+    def fit(seed):
+        plan = streaming.Plan(start, sample_size=100, sample_batches=2, update_every=3)
+        found = streaming.MiniBatch(jax.random.key(seed), 3, plan=plan)
+        for batch in stream:
+            found.add(*batch)
+        return found.result()
+
     best = min((fit(seed) for seed in range(3)), key=lambda f: float(np.ptp(f[1])))
     order = best[0].argmax(-1)
     assert sorted(order) == [0, 1, 2]
@@ -116,9 +122,16 @@ def test_fit_finds_groups_from_a_sample_and_the_rest(start):
 def test_a_sample_holds_every_point_with_the_same_chance():
     stream = [(jnp.arange(b, b + 40.0).reshape(4, 10, 1), jnp.array([1, 1, 1, b < 80])) for b in
               (0, 40, 80)]  # fmt: skip
+
+    def sampled(seed, size):
+        sample = streaming.Sample(jax.random.key(seed), size)
+        for batch in stream:
+            sample.add(*batch)
+        return sample.result()
+
     counts = np.zeros(120)
     for seed in range(300):
-        found, total = streaming.sample(jax.random.key(seed), stream, 11)
+        found, total = sampled(seed, 11)
         assert found.shape == (11, 1)
         assert total == 110
         assert len(np.unique(found)) == 11
@@ -127,7 +140,7 @@ def test_a_sample_holds_every_point_with_the_same_chance():
     # 30 expected a point, deviation 5.2.
     assert counts[:110].min() > 8
     assert counts[:110].max() < 56
-    everything, _ = streaming.sample(jax.random.key(0), stream, 1000)
+    everything, _ = sampled(0, 1000)
     assert sorted(everything[:, 0]) == list(range(110))
 
 
@@ -140,4 +153,4 @@ def test_what_does_not_fit_is_an_error():
     with pytest.raises(ValueError, match="cosine"):
         streaming.lloyd(lambda: stream, points[:2], 1, "cosine")
     with pytest.raises(ValueError, match="no batches"):
-        streaming.sample(jax.random.key(0), [], 3)
+        streaming.Sample(jax.random.key(0), 3).result()
