@@ -163,8 +163,15 @@ def make_evaluators(
 ) -> dict[str, tuple[EvalSection, Evaluator]]:
     """Returns the evaluators of the section `evals` by name."""
     made = {}
-    # The trained model first, baselines after it: the order of tables and pictures.
-    order = sorted(sections, key=lambda name: sections[name].get("model", "trained") != "trained")
+
+    # The order of tables and pictures: what the method found, what else its features give, what
+    # labels would give, baselines.
+    def rank(name: str) -> tuple[bool, bool, bool]:
+        get = sections[name].get
+        learned = get("matching", "hungarian") == "identity"
+        return get("model", "trained") != "trained", learned, get("probe", "argmax") != "argmax"
+
+    order = sorted(sections, key=rank)
     for name in order:
         own, rest = divide(sections[name], EvalSection)
         section = call(f"evals.{name}", EvalSection, own)

@@ -296,6 +296,6 @@ def collapse_monitor(stream: Stream) -> Callable[[Predict], dict[str, float]]:
                 found["effective_clusters"],
                 found["clusters"],
             )
-        return {f"monitor/{k}": found[k] for k in ("entropy", "effective_clusters")}
+        return {f"monitor/{k}": found[k] for k in ("entropy", "effective_clusters", "clusters")}
 
     return monitor

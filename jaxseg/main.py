@@ -1,8 +1,8 @@
 """Train and evaluate: python -m jaxseg.main --config=configs/infoseg_scenes.py
 
 Flags: --config (with overrides such as --config.optim.learning_rate=3e-4), --workdir (default
-runs/CONFIG) and --mode (train, or evaluate what a work directory holds). Starting again with the
-same command goes on where the run stopped.
+runs/CONFIG) and --mode (train, evaluate what a work directory holds, or suggest_thresholds).
+Starting again with the same command goes on where the run stopped.
 """
 
 import itertools
@@ -14,14 +14,22 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from jaxseg import record
+from jaxseg import record, thresholds
 from jaxseg.core import UserError
 from jaxseg.run import Run
 from jaxseg.sections import check_keys
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run lives; default: runs/CONFIG.")
-MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "Train, or evaluate a run.")
+MODE = flags.DEFINE_enum(
+    "mode",
+    "train",
+    ["train", "evaluate", "suggest_thresholds"],
+    "Train, evaluate a run, or search SmooSeg's thresholds without labels by short runs.",
+)
+TRIAL_STEPS = flags.DEFINE_integer(
+    "trial_steps", 300, "Steps of each short run of --mode=suggest_thresholds.", lower_bound=1
+)
 
 
 class StopSignal:
@@ -61,6 +69,10 @@ def main(argv: list[str]) -> None:
         logging.set_verbosity(logging.WARNING)
     name = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"]))
     workdir = pathlib.Path(WORKDIR.value or pathlib.Path("runs") / name.stem)
+    if MODE.value == "suggest_thresholds":
+        suggestion = thresholds.search(CONFIG.value, workdir / "thresholds", TRIAL_STEPS.value)
+        print(suggestion.table())
+        return
     run = Run(CONFIG.value, workdir, MODE.value)
     print(run.describe(), flush=True)
     if MODE.value == "train":

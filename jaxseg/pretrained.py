@@ -75,7 +75,8 @@ def keep_features(data: Data, method: Method, state: State) -> Data:
     section, pipeline = data.section, data.pipeline
     if not section.tokens and not section.partners:
         return data
-    pipeline.check_fixed()
+    if section.tokens:
+        pipeline.check_fixed()
     count, size = len(pipeline.source), pipeline.batch_size
     image = jax.ShapeDtypeStruct(
         (size, section.crop, section.crop, section.channels), jnp.uint8,

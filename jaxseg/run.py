@@ -109,6 +109,12 @@ class Run:
             state = self.weights.put(state)
         return place(state, self.mesh)
 
+    @property
+    def _name(self) -> str:
+        inner = getattr(self.method, "inner", None)
+        name = type(self.method).__name__
+        return f"{type(inner).__name__} with {name}" if inner else name
+
     def describe(self) -> str:
         """Returns what will run, on what, where, in a few lines; writes parameters.txt."""
         train, test, pipeline = self.data.pipeline.source, self.data.test, self.data.pipeline
@@ -118,7 +124,7 @@ class Run:
         lines = [
             f"{parameter_overview.count_parameters(params):,} parameters, listed in "
             f"{self.workdir / 'parameters.txt'}",
-            f"{type(self.method).__name__} on {self.data.section.name}: {len(train)} training and "
+            f"{self._name} on {self.data.section.name}: {len(train)} training and "
             f"{len(test)} test images, {self.steps} steps of {pipeline.batch_size} images, "
             f"{self.mesh.size} {jax.devices()[0].platform} device(s), in {self.workdir}",
         ]

@@ -8,17 +8,23 @@ there are only two values. So the pair of the highest coefficient is taken among
 enough of their clusters in use.
 """
 
+import copy
 import dataclasses
 import itertools
 import math
+import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
+from ml_collections import ConfigDict
+
 from jaxseg.core import UserError
+from jaxseg.run import Run
+from jaxseg.writer import read_metrics
 
 # The released values lie on the grid: (-0.02, 0.5) COCO and Cityscapes, (0.1, 0.5) Potsdam, and
 # near (0.3, 0.5) for DINOv2.
-WITHIN = (-0.1, -0.02, 0.1, 0.3)
-ACROSS = (0.2, 0.35, 0.5, 0.65)
+WITHIN = (-0.02, 0.1, 0.3)
+ACROSS = (0.35, 0.5, 0.65, 0.8)
 
 # (beta_within, beta_across) -> {"bimodality", "effective_clusters", "clusters"}, more if it likes.
 Trainer = Callable[[float, float], Mapping[str, float]]
@@ -113,3 +119,61 @@ def _rank(trial: Trial) -> tuple[bool, float]:
     """Sorts trials from best to worst; of equals the first in the grid stays first."""
     bimodality = trial.bimodality if math.isfinite(trial.bimodality) else -1.0
     return trial.collapsed, -bimodality
+
+
+def search(config: ConfigDict, workdir: pathlib.Path, steps: int) -> Suggestion:
+    """Suggests thresholds for a SmooSeg config by `steps` steps of training with each pair.
+
+    The runs lie below `workdir`; those that are there already are not repeated. They share the
+    features in `data.tokens`, or in `workdir` where the config names no folder.
+
+    Raises:
+        UserError: the config is not one of SmooSeg, or what `Run` raises.
+    """
+    if config.method.name != "smooseg":
+        raise UserError(
+            f"--mode=suggest_thresholds is for the method smooseg, not {config.method.name!r}."
+        )
+
+    def train(beta_within: float, beta_across: float) -> Mapping[str, float]:
+        place = trial_place(workdir, beta_within, beta_across)
+        Run(trial_config(config, workdir, steps, beta_within, beta_across), place).fit()
+        return _measured(place)
+
+    return suggest(train, report=lambda trial: print(f"tried {trial}", flush=True))
+
+
+def trial_place(workdir: pathlib.Path, beta_within: float, beta_across: float) -> pathlib.Path:
+    """Returns the work directory of one pair of thresholds."""
+    return workdir / f"within{beta_within:g}_across{beta_across:g}"
+
+
+def trial_config(
+    config: ConfigDict, workdir: pathlib.Path, steps: int, beta_within: float, beta_across: float
+) -> ConfigDict:
+    """Returns the config of one short run: nothing of it reads labels."""
+    trial = copy.deepcopy(config)
+    trial.method.update(beta_within=beta_within, beta_across=beta_across)
+    trial.method.online_probes = None
+    trial.optim.groups = ConfigDict({"prototypes": config.optim.groups.prototypes})
+    trial.data.tokens = config.data.tokens or str(workdir / "tokens")
+    trial.train.update(
+        steps=steps, epochs=0, save_every=steps, log_every=min(50, steps), monitor_every=steps
+    )
+    trial.evals = ConfigDict()
+    return trial
+
+
+def _measured(place: pathlib.Path) -> Mapping[str, float]:
+    """Returns what a finished run's metrics say at the end of it."""
+    rows = read_metrics(place / "metrics.jsonl")
+
+    def last(name: str) -> float:
+        found = [row[name] for row in rows if name in row]
+        return math.nan if not found or found[-1] is None else found[-1]
+
+    return {
+        "bimodality": last("train/bimodality"),
+        "effective_clusters": last("monitor/effective_clusters"),
+        "clusters": last("monitor/clusters"),
+    }

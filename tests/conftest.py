@@ -1,8 +1,11 @@
 """What tests share: eight virtual devices, strict broadcasting, real data where there is some."""
 
+import atexit
 import json
 import os
 import pathlib
+import shutil
+import tempfile
 
 # Before jax starts. Tests of the mesh need several devices, and a CPU pretends to be any number.
 # The networks of tests are tiny, so that compiling them takes longer than running them: LLVM need
@@ -13,6 +16,11 @@ os.environ["XLA_FLAGS"] = (
     + " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Compiled programs are shared by all tests, worker processes, and runs that tests start.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jaxseg-compiled-")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 import jax
 import pytest

@@ -5,7 +5,6 @@ import os
 import pathlib
 import subprocess
 import sys
-import tempfile
 
 import numpy as np
 import pytest
@@ -21,16 +20,10 @@ TINY = (
 SCENES = (*TINY, "--config.data.size=32", "--config.data.count=8", "--config.data.test_crop=32")
 
 
-# The processes share compiled programs.
-COMPILED = tempfile.TemporaryDirectory(prefix="jaxseg-compiled-")
-
-
 def jaxseg(*flags, config="infoseg_scenes", devices=1):
     environment = os.environ | {
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "JAX_PLATFORMS": "cpu",
-        "JAX_COMPILATION_CACHE_DIR": COMPILED.name,
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     command = [sys.executable, "-m", "jaxseg.main", f"--config=configs/{config}.py", *flags]
     return subprocess.run(

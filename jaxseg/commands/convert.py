@@ -75,15 +75,7 @@ def convert(
         backbones.Backbone(arch)  # raises for a name that there is not
     flat, ignored = to_ours(source, read_arrays(source))
     arch = arch or detect(source, flat)
-    if lines := weights.differences(expected_shapes(arch), _shapes(flat)):
-        raise UserError(
-            f"{source} is not of the architecture {arch} (names are those of our weights file). "
-            + " ".join(lines)
-            + " Give its own --arch, or leave --arch out to have it found."
-        )
-    broken = [key for key, array in flat.items() if not np.isfinite(array).all()]
-    if broken:
-        raise UserError(f"{source}: {broken[0]} has values that are not finite; get it again.")
+    check(source, flat, arch)
     tree = {"params": {}, "stats": {}} | traverse_util.unflatten_dict(flat, sep="/")
     tree |= {"mean": mean, "std": std}
     try:
@@ -95,9 +87,10 @@ def convert(
         f"{out}: {arch}, {sum(array.size for array in flat.values()):,} values, "
         f"mean {mean.tolist()}, std {std.tolist()}, sha256 {digest[:12]}"
     ]
-    if ignored:
-        shown = ", ".join(ignored[:8]) + ", ..." * (len(ignored) > 8)
-        lines.append(f"left out ({len(ignored)}): {shown}")
+    # A counter of BatchNorm's is no weight.
+    left = [key for key in ignored if not key.endswith("num_batches_tracked")]
+    if left:
+        lines.append(f"left out ({len(left)}): {', '.join(left[:8])}{', ...' * (len(left) > 8)}")
     return lines
 
 
@@ -118,9 +111,27 @@ def to_ours(
         )
     named = {key.removeprefix(prefix): arrays[key] for key in arrays if key.startswith(prefix)}
     family = published.resnet_arrays if "bn1.running_mean" in named else published.vit_arrays
-    found, ignored = family(named)
+    try:
+        found, ignored = family(named)
+    except (ValueError, IndexError) as error:
+        raise UserError(
+            f"{source} has known names on arrays of shapes that no network has: {error}."
+        ) from error
     outside = [key for key in arrays if not key.startswith(prefix)]
     return {key: np.asarray(found[key], np.float32) for key in found}, outside + ignored
+
+
+def check(source: pathlib.Path, flat: Mapping[str, np.ndarray], arch: str) -> None:
+    """Raises UserError if the arrays are not those of the architecture, or not all finite."""
+    if lines := weights.differences(expected_shapes(arch), _shapes(flat)):
+        raise UserError(
+            f"{source} is not of the architecture {arch} (names are those of our weights file). "
+            + " ".join(lines)
+            + " Give its own --arch, or leave --arch out to have it found."
+        )
+    broken = [key for key, array in flat.items() if not np.isfinite(array).all()]
+    if broken:
+        raise UserError(f"{source}: {broken[0]} has values that are not finite; get it again.")
 
 
 def detect(source: pathlib.Path, flat: Mapping[str, np.ndarray]) -> str:

@@ -1,5 +1,6 @@
 """Reads the arrays of files that others published, and executes nothing in them."""
 
+import argparse
 import pathlib
 import pickle
 import zipfile
@@ -53,6 +54,9 @@ def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
+        for name, array in arrays.items():
+            if array.dtype.kind not in "fiub":
+                raise ValueError(f"{name} is of type {array.dtype}")
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
         raise UserError(
             f"{path} is not read: {error}. An .npz file must hold plain arrays of numbers, for "
@@ -75,7 +79,9 @@ def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
             "newer: pip install 'jaxseg[torch]'"
         )
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        # DINO's training checkpoints hold their options so: a record, whose making runs nothing.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path} holds more than arrays, which could only be read by executing it, so that it "

@@ -19,6 +19,7 @@ from jaxseg.data.cocopersons import open_cocopersons
 from jaxseg.data.densepose import open_densepose
 from jaxseg.data.folder import open_folder
 from jaxseg.data.kitti import open_kitti_semantic, open_kitti_step
+from jaxseg.data.packed import open_packed
 from jaxseg.data.potsdam import open_potsdam, open_potsdam3
 from jaxseg.data.scenes import Scenes
 from jaxseg.data.source import Source
@@ -44,6 +45,7 @@ SOURCES: dict[str, Callable[..., Source]] = {
     "kitti_semantic": open_kitti_semantic,
     "kitti_step": open_kitti_step,
     "loveda": open_loveda,
+    "packed": open_packed,
     "potsdam": open_potsdam,
     "potsdam3": open_potsdam3,
     "potsdam_crops": open_potsdam_crops,

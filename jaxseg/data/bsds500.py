@@ -53,6 +53,15 @@ class Bsds500:
         """As `Folder.fingerprint`."""
         return self.images.fingerprint
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """As `Folder.names`."""
+        return self.images.names
+
+    def stored(self, index: int) -> bytes | None:
+        """As `Folder.stored`."""
+        return self.images.stored(index)
+
     def __len__(self) -> int:
         return len(self.images)
 

@@ -23,6 +23,7 @@ from jaxseg.core import UserError
 from jaxseg.data.coco import IMAGES_REMEDY
 from jaxseg.data.coco_json import read_annotations, require_files
 from jaxseg.data.curate import chosen, key_of
+from jaxseg.data.fingerprint import digest, of_source
 from jaxseg.data.labelled import Labelled, checked, open_root, split_parts
 from jaxseg.data.masks import decode_mask
 from jaxseg.data.source import Example, Source
@@ -97,6 +98,11 @@ class Viewed:
     def skipped(self) -> tuple[str, ...]:
         """Those of the source, if it counts them."""
         return getattr(self.source, "skipped", ())
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the source, and of the view."""
+        return digest("viewed", of_source(self.source), dataclasses.asdict(self.view))
 
     def __len__(self) -> int:
         return len(self.source)

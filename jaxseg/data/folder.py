@@ -98,6 +98,14 @@ class Folder:
                 self._log_once(actual, error)
         raise UserError(f"none of the {len(self)} images under {self.root} can be read")
 
+    def stored(self, index: int) -> bytes | None:
+        """Returns the bytes of image file `index`, None where it cannot be read."""
+        try:
+            with open(os.path.join(self.root, self.names[index]), "rb") as file:
+                return file.read()
+        except OSError:
+            return None
+
     def _read(self, index: int, is_standin: bool) -> Example:
         path = os.path.join(self.root, self.names[index])
         image = read_image(path, self.channels)
@@ -337,12 +345,13 @@ def check_files(folder: Folder) -> frozenset[int]:
     labelled = [index for index, label in enumerate(folder.labels) if label]
     labels = check_headers([folder.labels[index] for index in labelled])
     problems = {index: found for index, found in enumerate(images) if isinstance(found, Unreadable)}
+    unlike = []
     for index, found in zip(labelled, labels, strict=True):
         if isinstance(found, Unreadable):
             problems.setdefault(index, found)
         elif index not in problems and found != images[index]:
-            # A header may state an orientation that only the decoder settles: reading decides.
-            folder[index]
+            unlike.append(index)
+    _check_unlike(folder, unlike)
     if not problems:
         return frozenset()
     listing = "".join(f"\n  {problems[index]}" for index in sorted(problems)[:_SHOWN])
@@ -357,6 +366,22 @@ def check_files(folder: Folder) -> frozenset[int]:
         )
     logging.warning("data.on_corrupt='skip': the next good image is used instead: %s", summary)
     return frozenset(problems)
+
+
+def _check_unlike(folder: Folder, indices: Sequence[int]) -> None:
+    """Reads the examples whose headers state two sizes; raises UserError for the first few."""
+    # A header may state an orientation that only the decoder settles: reading decides.
+    errors: list[str] = []
+    for index in indices:
+        try:
+            folder[index]
+        except UserError as error:
+            errors.append(str(error))
+        if len(errors) == _SHOWN:
+            errors.append(f"In all, {len(indices)} of {len(folder)} headers state two sizes")
+            break
+    if errors:
+        raise UserError("\n".join(errors))
 
 
 def few(names: Sequence[str]) -> str:

@@ -1,4 +1,6 @@
-"""Finding image and label files, and reading them with Pillow.
+"""Finding image and label files, and reading them.
+
+Pillow reads them, but for the pixels of plain JPEG and PNG files (see `plain`).
 
 Conventions of the module. A path is `str` or `os.PathLike`; sizes are (height, width). Of a file
 with several frames (multi-page TIFF, animated WebP) the first is read. `Unreadable` says that one
@@ -7,15 +9,18 @@ file cannot be decoded; a plain `UserError`, that a file was decoded and holds w
 
 import concurrent.futures
 import contextlib
+import io
 import os
 import struct
 from collections.abc import Iterator, Sequence
+from typing import BinaryIO
 
 import cv2
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from jaxseg.core import UserError
+from jaxseg.data.plain import SIGNATURES, decode_plain
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff")
 
@@ -97,12 +102,37 @@ def read_image(path: str | os.PathLike[str], channels: int = 3, upright: bool = 
         image, in floating point, or has not four bands where four are asked for.
       ValueError: `channels` is neither 3 nor 4.
     """
+    return _read_image(path, channels, upright, None)
+
+
+def decode_image(data: bytes, name: str, channels: int = 3, upright: bool = True) -> np.ndarray:
+    """Decodes the bytes of an image file as `read_image` does; `name` is for messages."""
+    return _read_image(name, channels, upright, io.BytesIO(data))
+
+
+def _read_image(
+    path: str | os.PathLike[str], channels: int, upright: bool, stream: BinaryIO | None
+) -> np.ndarray:
     if channels not in (3, 4):
         raise ValueError(f"channels must be 3 (RGB) or 4 (RGB and infrared), got {channels}")
-    with _opened(path, "image") as image:
+    if channels == 3:
+        pixels = decode_plain(_plain_bytes(path, stream), MAX_PIXELS, upright)
+        if pixels is not None:
+            return pixels
+    with _opened(path, "image", stream) as image:
         if channels == 4:
             return _four_bands(image, path, upright)
         return _rgb(_loaded(image, upright), path)
+
+
+def _plain_bytes(path: str | os.PathLike[str], stream: BinaryIO | None) -> bytes:
+    """Returns the file's bytes if it begins as a JPEG or PNG; what cannot be read has none."""
+    try:
+        with open(path, "rb") if stream is None else contextlib.nullcontext(stream) as file:
+            head = file.read(8)
+            return head + file.read() if head.startswith(SIGNATURES) else b""
+    except OSError:
+        return b""
 
 
 def read_label(
@@ -184,20 +214,23 @@ def check_headers(paths: Sequence[str]) -> list[tuple[int, int] | Unreadable]:
 
 
 @contextlib.contextmanager
-def _opened(path: str | os.PathLike[str], what: str) -> Iterator[ImageFile.ImageFile]:
-    """Opens a file with Pillow; every failure inside the block becomes `Unreadable`."""
+def _opened(
+    path: str | os.PathLike[str], what: str, stream: BinaryIO | None = None
+) -> Iterator[ImageFile.ImageFile]:
+    """Opens a file, or a stream, with Pillow; every failure inside becomes `Unreadable`."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path if stream is None else stream) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
             yield image
     except UserError:
         raise
     except Exception as error:  # Pillow's decoders raise a dozen kinds for a damaged file
-        raise Unreadable(f"cannot read {what} {_shown(path)}: {_reason(path, error)}") from error
+        reason = _reason(path, error, stream)
+        raise Unreadable(f"cannot read {what} {_shown(path)}: {reason}") from error
 
 
-def _reason(path: str | os.PathLike[str], error: Exception) -> str:
+def _reason(path: str | os.PathLike[str], error: Exception, stream: BinaryIO | None) -> str:
     """Says in a user's terms why a file cannot be read."""
     if isinstance(error, FileNotFoundError):
         return "no such file (or a link to nothing)"
@@ -206,7 +239,8 @@ def _reason(path: str | os.PathLike[str], error: Exception) -> str:
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
         return f"too large ({error}); the limit is {MAX_PIXELS} pixels. Cut it into tiles"
     if isinstance(error, UnidentifiedImageError):
-        with open(path, "rb") as file:
+        with open(path, "rb") if stream is None else stream as file:
+            file.seek(0)
             start = file.read(8)
         if not start:
             return "the file is empty (0 bytes)"

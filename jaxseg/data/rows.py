@@ -69,13 +69,13 @@ class TrainRows:
         examples = {number: self.source[number] for number in dict.fromkeys(shown)}
         drawn = [self.view(*self._maps(examples[number]), rng) for number in shown]
         row: Row = {
-            "image": np.stack([view.image for view in drawn]),
-            "size": np.stack([view.size for view in drawn]),
-            "box": np.stack([view.box for view in drawn]),
+            "image": _stack([view.image for view in drawn]),
+            "size": _stack([view.size for view in drawn]),
+            "box": _stack([view.box for view in drawn]),
         }
         label = dict(drawn[0].maps)
         if label.pop("regions", None) is not None:
-            row["regions"] = np.stack([view.maps["regions"] for view in drawn])
+            row["regions"] = _stack([view.maps["regions"] for view in drawn])
         if label:
             row["label"] = label
         return row
@@ -86,6 +86,11 @@ class TrainRows:
         if example.regions is not None:
             maps["regions"] = example.regions
         return example.image, maps
+
+
+def _stack(views: list[np.ndarray]) -> np.ndarray:
+    """Returns the views along a new first axis; a single one is not copied for it."""
+    return np.stack(views) if len(views) > 1 else views[0][None]
 
 
 @dataclasses.dataclass(frozen=True)

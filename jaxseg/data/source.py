@@ -17,7 +17,16 @@ class Example:
 
 
 class Source(Protocol):
-    """Random access to one split; `source[i]` is a pure function of i and may run in any thread."""
+    """Random access to one split; `source[i]` is a pure function of i and may run in any thread.
+
+    A source may also have, for what packs and checks it:
+
+    - `stored(i) -> bytes | None`: the image file that `source[i].image` is read from by
+      `images.read_image`, or None where the image is no file of its own (drawn, cut, resized);
+    - `names`: the names of all examples in order, where they are known without reading any;
+    - `skipped`: names of examples that cannot be read and have others in their place;
+    - `rule`: a sentence on how its list of images came about.
+    """
 
     @property
     def classes(self) -> dict[str, tuple[str, ...]]:

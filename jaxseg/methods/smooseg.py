@@ -143,8 +143,9 @@ class SmooSeg(Method):
     def predict(self, state: State, image: Array) -> Output:
         """Returns the codes as features and 2 cos with the teacher as logits, for each pixel.
 
-        aux: "tokens" f32[B h w D], the backbone's features, and "delta_histogram" f32[B 50], the
-        shares of an image's pairs of cells by their penalty, from 0 to 1, padding included.
+        aux: "tokens" f32[B h w C], the backbone's features; "prototypes" f32[B K D], the teacher's,
+        the same for each image; and "delta_histogram" f32[B 50], the shares of an image's pairs of
+        cells by their penalty, from 0 to 1, padding included.
         """
 
         def head(tokens: Array) -> Array:
@@ -159,7 +160,11 @@ class SmooSeg(Method):
         return Output(
             features=code,
             logits=heads.pixel_scores(code, teacher, image, backbone.patch),
-            aux={"tokens": tokens, "delta_histogram": histogram},
+            aux={
+                "tokens": tokens,
+                "prototypes": jnp.broadcast_to(teacher[None], (len(image), *teacher.shape)),
+                "delta_histogram": histogram,
+            },
         )
 
     def encode(self, state: State, image: Array) -> Array:

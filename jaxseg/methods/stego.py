@@ -145,7 +145,8 @@ class STEGO(Method):
     def predict(self, state: State, image: Array) -> Output:
         """Returns the codes as features and 2 cos with the centres as logits, for each pixel.
 
-        aux: "tokens" f32[B h w D], the backbone's features.
+        aux: "tokens" f32[B h w C], the backbone's features, and "prototypes" f32[B K D], the
+        centres, the same for each image.
         """
 
         def head(tokens: Array) -> Array:
@@ -156,7 +157,14 @@ class STEGO(Method):
             backbone, state.frozen["backbone"], head, image, self.flip_average
         )
         logits = heads.pixel_scores(code, centres, image, backbone.patch)
-        return Output(features=code, logits=logits, aux={"tokens": tokens})
+        return Output(
+            features=code,
+            logits=logits,
+            aux={
+                "tokens": tokens,
+                "prototypes": jnp.broadcast_to(centres[None], (len(image), *centres.shape)),
+            },
+        )
 
     def encode(self, state: State, image: Array) -> Array:
         """Returns the backbone's features f32[B h w D] of images u8[B H W Ch]."""

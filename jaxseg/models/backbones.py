@@ -30,7 +30,9 @@ _V3 = {
 }  # fmt: skip
 _V3_HUGE = {"width": 1280, "blocks": 32, "heads": 20, "swiglu": True}
 
-# Each makes a module from a `dtype`. The names of plain ViTs serve DINO's weights and timm's alike.
+# Each makes a module from a `dtype`. Plain ViTs serve DINO's weights and timm's alike; timm, unlike
+# DINO and us, antialiases positions that it resamples. No two have the same arrays, so that shapes
+# tell a file of another architecture.
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "vit_tiny_16": _vit(patch=16, width=192, blocks=12, heads=3),
     "vit_small_16": _vit(patch=16, **_SMALL),

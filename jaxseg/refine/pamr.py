@@ -48,11 +48,13 @@ def pamr(
         raise ValueError(f"valid must be bool{image.shape[:3]} (B H W), not {valid.shape}")
     if not dilations or min(dilations) < 1:
         raise ValueError(f"dilations {dilations}: there must be some, all at least 1")
-    valid = jnp.ones(image.shape[:3], bool) if valid is None else valid
+    batch, height, width, _ = image.shape
+    sizes = jnp.broadcast_to(jnp.asarray([[height, width]]), (batch, 2))
+    if valid is not None:
+        sizes = jnp.stack([jnp.sum(jnp.any(valid, axis=axis), axis=1) for axis in (2, 1)], axis=1)
 
     def refine(arguments: tuple[Array, Array, Array]) -> Array:
-        probability, pixels, real = arguments
-        size = jnp.sum(jnp.any(real, axis=1)), jnp.sum(jnp.any(real, axis=0))
+        probability, pixels, size = arguments
         weights = _affinities(pixels[..., :3].astype(jnp.float32), size, dilations)
 
         def step(_: int, values: Array) -> Array:
@@ -62,10 +64,10 @@ def pamr(
         return lax.fori_loop(0, steps, step, probability.astype(jnp.float32))
 
     # One after another: the weights alone are 8 numbers a pixel and distance.
-    return lax.map(refine, (probabilities, image, valid))
+    return lax.map(refine, (probabilities, image, sizes))
 
 
-def _affinities(pixels: Array, size: tuple[Array, Array], dilations: Sequence[int]) -> Array:
+def _affinities(pixels: Array, size: Array, dilations: Sequence[int]) -> Array:
     """Returns the weights f32[neighbours H W] of f32[H W 3]; over the neighbours they sum to 1."""
     points = len(dilations) * 9
     around = list(_neighbours(pixels, size, dilations))
@@ -76,10 +78,11 @@ def _affinities(pixels: Array, size: tuple[Array, Array], dilations: Sequence[in
     return jax.nn.softmax(-distances, axis=0)
 
 
-def _neighbours(
-    values: Array, size: tuple[Array, Array], dilations: Sequence[int]
-) -> Iterator[Array]:
-    """Yields what each pixel of f32[H W D] sees at each distance in the eight directions."""
+def _neighbours(values: Array, size: Array, dilations: Sequence[int]) -> Iterator[Array]:
+    """Yields what each pixel of f32[H W D] sees at each distance in the eight directions.
+
+    Of the values only the first `size` i32[2] (height, width) are real.
+    """
     far = max(dilations)
     padded = values
     for axis in (0, 1):

@@ -121,7 +121,8 @@ def connect(simplices: Simplices, extent: Sequence[float], rows: int) -> Lattice
 def smooth(lattice: Lattice, values: Array) -> Array:
     """Returns the values f32[N K] filtered, up to a constant factor.
 
-    The kernel is symmetric. K is best a multiple of 8: a row is what is moved at once.
+    The kernel is symmetric but for what missing vertices lose, which depends on the order of the
+    directions. K is best a multiple of 8: a row is what is moved at once.
     """
 
     # Scans, not unrolled loops: XLA would fuse each pass into the three uses of its result in the

@@ -38,6 +38,8 @@ def dense_crf_reference(
     images = np.asarray(image)
     for one, row in enumerate(refined):
         real = np.ones(row.shape[:2], bool) if valid is None else np.asarray(valid[one])
+        if not real.any():
+            continue
         height, width = int(real.any(axis=1).sum()), int(real.any(axis=0).sum())
         classes = row.shape[2]
         unary = -np.log(np.clip(row[:height, :width], 1e-5, 1))

@@ -212,6 +212,8 @@ class _Place:
 
     def __call__(self, part: np.ndarray, filling: np.ndarray | int) -> np.ndarray:
         """Returns `part`, mirrored if `flip`, in its place; the rest is `filling`."""
+        if self.part == (self.crop, self.crop):  # no rest: several times faster so
+            return cv2.flip(part, 1) if self.flip else part.copy()
         target = np.empty((self.crop, self.crop, *part.shape[2:]), part.dtype)
         target[:] = filling
         (top, left), (h, w) = self.offset, self.part

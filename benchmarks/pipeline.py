@@ -1,0 +1,159 @@
+"""Images/s of decoding and cropping JPEGs, as JSON: files and packed shards against plain OpenCV.
+
+python benchmarks/pipeline.py --repeats=5
+
+For images of 480 x 360 and of 2048 x 1024 (those of JAXSEG_DATA/camvid, resized; drawn ones without
+it) it measures, in one and in two threads and processes:
+
+    opencv_threads    read a file, imdecode, cut a random crop; a thread pool, and nothing else
+    files, packed     what the input pipeline does up to a batch: order, views, maps, stacking
+
+The crop is 320 and nothing is resized, so that all decode the same pixels and differ in what is
+around it. Rounds of the variants take turns, so that other programs on the machine slow all of them
+alike; each number is the median over the rounds, the ratio that of the rounds' ratios.
+"""
+
+import argparse
+import concurrent.futures
+import contextlib
+import io
+import itertools
+import json
+import os
+import pathlib
+import tempfile
+import time
+from collections.abc import Callable
+
+import cv2
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from PIL import Image
+
+from jaxseg.commands.pack import Packer
+from jaxseg.data.folder import open_folder
+from jaxseg.data.packed import open_packed
+from jaxseg.data.pipeline import Pipeline
+from jaxseg.data.source import Source
+from jaxseg.views.geometry import EvalView, TrainView
+
+SIZES = {"480x360": (360, 480, 256), "2048x1024": (1024, 2048, 64)}  # height, width, images
+CROP, BATCH = 320, 8
+AHEAD = 3  # batches that the pipeline keeps ready
+
+
+def write_images(folder: pathlib.Path, height: int, width: int, count: int) -> None:
+    """Writes JPEGs of quality 90: frames of CamVid resized, or drawn noise of many scales."""
+    data = pathlib.Path(os.environ.get("JAXSEG_DATA", "../shared/data"))
+    frames = sorted(data.glob("camvid/images/train/*"))
+    folder.mkdir()
+    for index in range(count):
+        if frames:
+            picture = Image.open(frames[index % len(frames)]).convert("RGB")
+        else:
+            rng = np.random.default_rng(index)
+            layers = [rng.integers(0, 128, (n, n, 3), np.uint8) for n in (8, 64)]
+            first, second = (Image.fromarray(a).resize((width, height)) for a in layers)
+            picture = Image.fromarray(np.asarray(first) + np.asarray(second))
+        picture.resize((width, height), Image.Resampling.BICUBIC).save(
+            folder / f"{index:04d}.jpg", quality=90
+        )
+
+
+def opencv_threads(folder: pathlib.Path, threads: int) -> Callable[[int], float]:
+    """Returns the seconds that a number of images takes with OpenCV and a thread pool alone."""
+    paths = [str(path) for path in sorted(folder.iterdir())]
+
+    def read(index: int) -> np.ndarray:
+        rng = np.random.default_rng(index)
+        with open(paths[index % len(paths)], "rb") as file:
+            data = np.frombuffer(file.read(), np.uint8)
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
+        y = rng.integers(image.shape[0] - CROP + 1)
+        x = rng.integers(image.shape[1] - CROP + 1)
+        return image[y : y + CROP, x : x + CROP].copy()
+
+    def run(count: int) -> float:
+        began = time.perf_counter()
+        with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+            for _ in pool.map(read, range(count)):
+                pass
+        return time.perf_counter() - began
+
+    return run
+
+
+def pipeline(source: Source, threads: int, workers: int) -> Callable[[int], float]:
+    """Returns the seconds that a number of images takes through the input pipeline."""
+    batches = Pipeline(
+        source=source, view=TrainView(crop=CROP), eval_view=EvalView(), batch_size=BATCH, seed=0,
+        mesh=Mesh(np.array(jax.devices()[:1]), ("data",)), threads=threads, workers=workers,
+        prefetch=threads,
+    ).batches(0)  # fmt: skip
+
+    def run(count: int) -> float:
+        for _ in itertools.islice(batches, AHEAD + threads + 2 * workers):
+            pass  # read ahead while the others were measured; they do not count
+        began = time.perf_counter()
+        for batch in itertools.islice(batches, count // BATCH):
+            assert batch.image is not None
+            batch.image.block_until_ready()
+        return time.perf_counter() - began
+
+    return run
+
+
+def variants(folder: pathlib.Path, packed: pathlib.Path) -> dict[str, Callable[[int], float]]:
+    """Returns what is measured, by name."""
+    made: dict[str, Callable[[int], float]] = {}
+    sources = {"files": open_folder(str(folder)), "packed": open_packed(str(packed), "")}
+    for number in (1, 2):
+        made[f"opencv_threads_{number}"] = opencv_threads(folder, number)
+        for name, source in sources.items():
+            made[f"{name}_threads_{number}"] = pipeline(source, number, 0)
+    for name, source in sources.items():
+        for number in (1, 2):
+            # With workers, each process has one thread.
+            made[f"{name}_workers_{number}"] = pipeline(source, 1, number)
+    return made
+
+
+def measure(height: int, width: int, count: int, repeats: int) -> dict[str, object]:
+    """Returns images/s of every variant, and ratios to OpenCV with as many threads."""
+    with tempfile.TemporaryDirectory() as top:
+        folder, packed = pathlib.Path(top, "files"), pathlib.Path(top, "packed")
+        write_images(folder, height, width, count)
+        with contextlib.redirect_stdout(io.StringIO()):
+            Packer(packed, "folder", {}).pack({"": open_folder(str(folder))})
+        runs = variants(folder, packed)
+        for run in runs.values():
+            run(4 * BATCH)  # files into memory, processes started
+        rates: dict[str, list[float]] = {name: [] for name in runs}
+        for _ in range(repeats):
+            for name, run in runs.items():
+                rates[name].append(count / run(count))
+    ratios = {
+        f"{name}/opencv": np.median(np.divide(rates[name], rates[f"opencv_threads_{name[-1]}"]))
+        for name in rates
+        if not name.startswith("opencv")
+    }
+    return {
+        "images_per_second": {name: round(float(np.median(r)), 1) for name, r in rates.items()},
+        "ratios": {name: round(float(ratio), 2) for name, ratio in ratios.items()},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
+    cv2.setNumThreads(1)
+    found = {name: measure(*size, arguments.repeats) for name, size in SIZES.items()}
+    print(
+        json.dumps({"crop": CROP, "batch_size": BATCH, "cores": os.cpu_count()} | found, indent=2)
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""Coherent regions from files, carried along with the images of a source."""
+
+import dataclasses
+import os
+import unicodedata
+
+from jaxseg.core import UserError
+from jaxseg.data.fingerprint import of_source
+from jaxseg.data.images import find_files, read_label
+from jaxseg.data.source import Example, Source
+
+
+@dataclasses.dataclass(frozen=True)
+class WithRegions:
+    """Adds to each example of `source` its region map; made by `add_regions`.
+
+    Raises:
+      UserError: a region map has another size than its image, or cannot be read.
+    """
+
+    source: Source
+    files: dict[str, str]  # region file by the name of an example, without suffix
+
+    @property
+    def classes(self) -> dict[str, tuple[str, ...]]:
+        """Those of the source."""
+        return self.source.classes
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """Those of the source, if it counts them."""
+        return getattr(self.source, "skipped", ())
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the source: regions change no image."""
+        return of_source(self.source)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def stored(self, index: int) -> bytes | None:
+        """The image file, where the source keeps one."""
+        stored = getattr(self.source, "stored", None)
+        return stored(index) if stored else None
+
+    def __getitem__(self, index: int) -> Example:
+        example = self.source[index]
+        path = self.files.get(_key(example.name))
+        if path is None:
+            raise UserError(
+                f"there is no region map for {example.name}. Make the regions of the whole split"
+            )
+        regions = read_label(path)
+        if regions.shape != example.image.shape[:2]:
+            height, width = example.image.shape[:2]
+            raise UserError(
+                f"region map {path} is {regions.shape[0]} x {regions.shape[1]} and its image "
+                f"{height} x {width}; expected one size. Make the regions from these images"
+            )
+        return dataclasses.replace(example, regions=regions)
+
+
+def add_regions(source: Source, folder: str) -> WithRegions:
+    """Returns the source with regions from `folder`, whose PNGs mirror the names of the images.
+
+    The regions of `street/a.jpg` are in `street/a.png`, a greyscale PNG of 8 or 16 bits whose
+    values number the regions of that image.
+
+    Raises:
+      UserError: there is no such folder or no PNG in it, or names of the source have none.
+    """
+    top = os.path.abspath(os.path.expanduser(folder))
+    if not os.path.isdir(top):
+        raise UserError(f"--regions: there is no folder {top}. Check the path")
+    files = {_key(name): os.path.join(top, name) for name in find_files(top, (".png",))}
+    names = getattr(source, "names", ())
+    missing = [name for name in names if _key(name) not in files]
+    if missing or not files:
+        shown = f": {', '.join(missing[:5])}" if missing else ""
+        raise UserError(
+            f"--regions: {len(missing) or len(source)} of {len(source)} images have no region map "
+            f"under {top}{shown}. Make the regions of the whole split"
+        )
+    return WithRegions(source, files)
+
+
+def _key(name: str) -> str:
+    # One accented letter has two spellings in Unicode; file systems mix them.
+    return unicodedata.normalize("NFC", os.path.splitext(name)[0])

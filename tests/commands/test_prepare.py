@@ -1,0 +1,214 @@
+"""python -m jaxseg.prepare: what it says of sound and of broken downloads, and how it ends."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxseg.commands import prepare
+from jaxseg.core import UserError
+from jaxseg.data import SOURCES
+from jaxseg.data.catalogue import CATALOGUE
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.fixture
+def camvid(tmp_path, monkeypatch):
+    """A sound miniature of CamVid whose official counts are 6 and 4."""
+    counts = {"train": 6, "val": 4}
+    rng = np.random.default_rng(0)
+    for split, count in counts.items():
+        for i in range(count):
+            for kind, values in (("images", (24, 32, 3)), ("labels", (24, 32))):
+                path = tmp_path / kind / split / f"ö{i}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                high = 256 if kind == "images" else 12
+                Image.fromarray(rng.integers(0, high, values, np.uint8)).save(path)
+    for split, count in counts.items():
+        monkeypatch.setitem(CATALOGUE["camvid"].expected, split, count)
+    return tmp_path
+
+
+def run_check(root, capsys, *more):
+    status = prepare.main(["check", "camvid", f"--root={root}", "--split=train,val", *more])
+    return status, capsys.readouterr().out
+
+
+def wrong_lines(out):
+    return [line for line in out.splitlines() if line.endswith("WRONG")]
+
+
+def test_every_source_is_in_the_catalogue():
+    assert CATALOGUE.keys() == SOURCES.keys()
+
+
+def test_the_list_says_what_is_needed(capsys):
+    assert prepare.main(["list"]) == 0
+    out = capsys.readouterr().out
+    for name, entry in CATALOGUE.items():
+        assert f"{name}: {entry.title}" in out
+        for text in (entry.layout, entry.licence, entry.classes, entry.tested):
+            assert text.split()[0] in out
+    assert prepare.main(["list", "camvid"]) == 0
+    out = capsys.readouterr().out
+    assert "train 367, val 101, test 233" in out
+    assert "scenes: " not in out
+
+
+def test_a_sound_copy_is_right(camvid, capsys):
+    status, out = run_check(camvid, capsys)
+    assert status == 0
+    assert wrong_lines(out) == []
+    assert "camvid: all is right." in out
+    assert "height 24 to 24, width 32 to 32" in out
+    assert "11 of 11 classes" in out
+
+
+def test_the_real_camvid_is_right(real_data, capsys):
+    status, out = run_check(real_data("camvid"), capsys, "--seconds=2")
+    assert status == 0, out
+
+
+def remove(path):
+    for kind in ("images", "labels"):
+        (path / kind / "train" / "ö1.png").unlink()
+
+
+def remove_image(path):
+    (path / "images" / "train" / "ö1.png").unlink()
+
+
+def remove_label(path):
+    (path / "labels" / "val" / "ö2.png").unlink()
+
+
+def cut_image(path):
+    for number in (0, 3):
+        file = path / "images" / "train" / f"ö{number}.png"
+        file.write_bytes(file.read_bytes()[:300])
+
+
+def damage_inside(path):
+    file = path / "images" / "val" / "ö0.png"
+    data = bytearray(file.read_bytes())
+    data[200:900] = bytes(700)
+    file.write_bytes(data)
+
+
+def wrong_size(path):
+    for number in range(6):
+        Image.new("L", (31, 24)).save(path / "labels" / "train" / f"ö{number}.png")
+
+
+def wrong_value(path):
+    Image.new("L", (32, 24), 77).save(path / "labels" / "train" / "ö2.png")
+
+
+def no_labels(path):
+    for number in range(4):
+        Image.new("L", (32, 24), 11).save(path / "labels" / "val" / f"ö{number}.png")
+
+
+def add(path):
+    for kind in ("images", "labels"):
+        folder = path / kind / "train"
+        shutil.copy(folder / "ö0.png", folder / "more.png")
+
+
+def no_split(path):
+    shutil.rmtree(path / "labels" / "val")
+
+
+@pytest.mark.parametrize(
+    ("harm", "wrong", "told"),
+    [
+        (remove, ["images"], "official set has 6 images, here are 5: unpack"),
+        (add, ["images"], "official set has 6 images, here are 7: remove"),
+        (remove_image, ["images", "labels without image"], "labels/train/ö1.png. Unpack"),
+        (remove_label, ["layout"], "1 of 4 images have no label under"),
+        (cut_image, ["unreadable files"], "images/train/ö0.png"),
+        (damage_inside, ["damaged or wrong examples"], "images/val/ö0.png: damaged or truncated"),
+        (wrong_size, ["layout"], "In all, 6 of 6 headers state two sizes"),
+        (wrong_value, ["damaged or wrong examples"], "labels/train/ö2.png holds the value 77"),
+        (no_labels, ["labelled, class"], "No pixel has a label"),
+        (no_split, ["layout"], "no folder labels/val in data.root"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_what_is_wrong_is_found_and_said(camvid, capsys, harm, wrong, told):
+    harm(camvid)
+    status, out = run_check(camvid, capsys)
+    assert status == 1
+    found = wrong_lines(out)
+    assert all(any(subject in line for line in found) for subject in wrong), out
+    assert told in out
+    assert "things are wrong" in out
+    # What is not broken is still looked at.
+    assert "ok" in out
+
+
+def test_a_large_set_is_sampled_and_the_sample_stated(camvid, capsys):
+    status, out = run_check(camvid, capsys, "--seconds=0")
+    assert status == 0
+    # What a second shared by two splits is enough for is read; here it is all.
+    assert "(all read)" in out or "a random" in out
+
+
+def test_pack_and_check_what_was_packed(camvid, tmp_path, capsys):
+    out = tmp_path / "packed"
+    pack = ["pack", "camvid", f"--root={camvid}", f"--out={out}", "--split=train,val"]
+    assert prepare.main(pack) == 0
+    assert f"--config.data.root={out}" in capsys.readouterr().out
+    assert prepare.main(["check", "packed", f"--root={out}"]) == 0
+    assert "6  " in capsys.readouterr().out
+    (shard,) = out.glob("val-*.arrayrecord")
+    data = bytearray(shard.read_bytes())
+    data[-1] ^= 1  # in the padding of the file, where no record is
+    shard.write_bytes(data)
+    assert prepare.main(["check", "packed", f"--root={out}"]) == 1
+    assert f"{shard.name}. Copy these shards again" in capsys.readouterr().out
+    assert prepare.main(pack) == 0
+    assert "packed already, 6 images" in capsys.readouterr().out
+
+
+def test_fields_of_the_data_set_can_be_set(tmp_path, capsys):
+    command = ["pack", "scenes", f"--out={tmp_path}", "--split=val", "--set", "count=3"]
+    assert prepare.main([*command, "--set=size=32"]) == 0
+    assert "'val': 3 images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["check", "camvit", "--root=x"], "NAME is 'camvit'; it is one of"),
+        (["check", "camvid"], "--root is missing; give the folder of camvid"),
+        (["check", "scenes", "--set", "size"], "--set 'size': expected FIELD=VALUE"),
+        (["check", "scenes", "--set", "seize=3"], "data.seize is not a field. Did you mean 'size'"),
+        (["check", "packed", "--root=nope"], "manifest.json: No such file"),
+        (["pack", "packed", "--root=x", "--out=y"], "give the data set that is to be packed"),
+        (["pack", "camvid", "--root=nope", "--out=y"], "only the splits that you have: --split"),
+        (["list", "nope"], "NAME is 'nope'"),
+    ],
+)
+def test_what_a_user_gets_wrong(arguments, message):
+    with pytest.raises(UserError, match=message.replace("(", r"\(")):
+        prepare.main(arguments)
+
+
+def test_the_command_itself(tmp_path):
+    command = [sys.executable, "-m", "jaxseg.prepare", "check", "camvid", f"--root={tmp_path}"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 1
+    assert "camvid: 3 things are wrong." in result.stdout
+    command[-2:] = ["nope"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 1
+    assert result.stderr.startswith("jaxseg: NAME is 'nope'")
+    assert "Traceback" not in result.stderr
+    assert os.linesep in result.stderr

@@ -1,0 +1,133 @@
+"""The page of results: complete, true to its sources, and never one table for two protocols."""
+
+import json
+import pathlib
+
+import pytest
+
+from jaxseg.commands import results
+from jaxseg.core import UserError
+
+ROOT = pathlib.Path(__file__).parents[2]
+PUBLISHED = json.loads((ROOT / "jaxseg/report/published.json").read_text())
+
+
+def tables(page):
+    """Yields (title, rows as dicts) of a page."""
+    for part in page.split("\n## ")[1:]:
+        title, _, text = part.partition("\n\n")
+        lines = [
+            [cell.strip() for cell in line.strip().removeprefix("|").removesuffix("|").split("|")]
+            for line in text.strip().splitlines()
+        ]
+        assert len({len(line) for line in lines}) == 1
+        yield title, [dict(zip(lines[0], line, strict=True)) for line in lines[2:]]
+
+
+def test_the_committed_page_is_what_the_program_gives():
+    rows = json.loads((ROOT / "docs/results.json").read_text())
+    assert (ROOT / "docs/results.md").read_text() == results.render(rows)
+    assert rows == results.merge([], rows)
+
+
+def test_every_published_number_is_on_the_page_once():
+    found = [(title, row) for title, rows in tables(results.render([])) for row in rows]
+    assert len(found) == sum(len(group) for group in PUBLISHED.values())
+    for benchmark, group in PUBLISHED.items():
+        for method, result in group.items():
+            matching = results.matching_of(benchmark, method)
+            (row,) = (
+                row
+                for title, row in found
+                if title.removesuffix(f", {matching}") == results._title(benchmark)
+                and (row["method"], row.get("matching", "")) == (method, matching)
+            )
+            assert row["source"] == result["source"]
+            for name, value in result.items():
+                if isinstance(value, float | int):
+                    assert float(row[name]) == value
+
+
+MEASURED = {
+    "data": "cocostuff15", "method": "hsg", "Acc": "1.00", "mIoU": "2.00", "split": "val (2175)",
+    "matching": results.RETRIEVAL, "CRF": "no", "k": "20", "seed": "0", "checkpoint": "last",
+    "source": "class",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("data", ["cocostuff15", "potsdam", "camvid"])
+def test_retrieval_and_assignment_never_share_a_table(data):
+    measured = [
+        MEASURED | {"data": data, "matching": matching, "method": matching}
+        for matching in (results.HUNGARIAN, results.RETRIEVAL)
+    ]
+    for title, rows in tables(results.render(measured)):
+        assert len({row.get("matching") for row in rows}) == 1, title
+        for row in rows:
+            if row.get("matching") == results.HUNGARIAN:
+                assert "(kNN)" not in row["method"]
+                assert not row["source"].startswith(("HSG paper Table 1", "HSG supplement"))
+
+
+def test_hsg_is_retrieval_everywhere():
+    for benchmark, group in PUBLISHED.items():
+        for method in group:
+            if "HSG" in method and "latency" not in benchmark:
+                assert results.matching_of(benchmark, method) == results.RETRIEVAL
+
+
+def workdir(path, data="cocostuff27", count=2175, **protocol):
+    """Writes what a run leaves of its evaluations."""
+    (path / "evaluation").mkdir(parents=True)
+    config = {"method": {"name": "infoseg"}, "data": {"name": data, "root": str(path)}}
+    (path / "config.json").write_text(json.dumps(config))
+    record = {
+        "scores": {"accuracy": 0.21875, "miou": None},
+        "protocol": {
+            "model": "trained", "probe": "Argmax()", "matching": "hungarian, over the test split",
+            "label": "class", "data": data, "train_split": "train (9)",
+            "test_split": f"val ({count})", "seed": 3, "steps": 7, "select": "last",
+            "selected_step": 7,
+        } | protocol,
+    }  # fmt: skip
+    (path / "evaluation" / "infoseg.json").write_text(json.dumps(record))
+    unlabelled = {"scores": {"usage": 1}, "protocol": {}}
+    (path / "evaluation" / "other.json").write_text(json.dumps(unlabelled))
+    return path
+
+
+def test_a_run_stands_beside_the_published_numbers(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run = workdir(tmp_path / "run", "potsdam", 855)
+    assert results.main([str(run)]) == 0
+    page = dict(tables((tmp_path / "docs/results.md").read_text()))
+    (row,) = (row for row in page["Potsdam-6, Hungarian"] if row[""] == "**measured**")
+    assert (row["Acc"], row["seed"], row["split"]) == ("21.88", "3", "val (855)")
+    assert row["checkpoint"] == "last, step 7"
+    assert {r["method"] for r in page["Potsdam-6, Hungarian"]} >= {"infoseg", "InfoSeg", "IIC"}
+    # Without the work directory, and with it again, the page stays as it is.
+    before = (tmp_path / "docs/results.md").read_text()
+    for again in ([], [str(run)]):
+        results.main(again)
+        assert (tmp_path / "docs/results.md").read_text() == before
+    assert "1 measured rows" in capsys.readouterr().out
+
+
+def test_another_number_of_images_is_said(tmp_path):
+    (row,) = results.measured_rows(workdir(tmp_path / "run", "potsdam", 17))
+    assert row["split"] == "val (17), official: 855"
+
+
+def test_runs_on_packed_data_and_retrieval(tmp_path):
+    run = workdir(tmp_path / "run", "packed", 855, matching="retrieval", k=20, crf="yes")
+    manifest = {"format": "jaxseg-packed", "version": 1, "source": "potsdam"}
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    (row,) = results.measured_rows(run)
+    assert (row["data"], row["matching"], row["k"], row["CRF"]) == (
+        "potsdam", results.RETRIEVAL, "20", "yes",
+    )  # fmt: skip
+
+
+def test_a_folder_without_a_run(tmp_path):
+    with pytest.raises(UserError, match="holds no evaluation"):
+        results.measured_rows(tmp_path)

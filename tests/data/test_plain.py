@@ -1,0 +1,131 @@
+"""Decoding with OpenCV: the pixels are Pillow's, and whatever is not plain is left to Pillow."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from jaxseg.data.images import MAX_PIXELS, decode_image, read_image
+from jaxseg.data.plain import decode_plain
+
+ORIENTATION = 274
+
+
+def noise(*shape, dtype=np.uint8):
+    # Smooth enough that JPEG's chroma planes matter, rough enough that no two pixels agree.
+    rng = np.random.default_rng(0)
+    return (rng.integers(0, 64, shape) + np.linspace(0, 180, shape[1])[:, None]).astype(dtype)
+
+
+def encode(picture, kind, **options):
+    stream = io.BytesIO()
+    picture.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def plain(data, **options):
+    return decode_plain(data, MAX_PIXELS, **options)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("JPEG", {"quality": 75}),
+        ("JPEG", {"quality": 90, "subsampling": 0}),
+        ("JPEG", {"progressive": True, "subsampling": 1}),
+        ("JPEG", {"keep_rgb": True}),
+        ("PNG", {}),
+    ],
+)
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pixels_are_pillows(kind, options, orientation):
+    picture = Image.fromarray(noise(37, 51, 3))
+    if kind == "JPEG":
+        options = options | {"exif": Image.Exif()}
+        options["exif"][ORIENTATION] = orientation
+    data = encode(picture, kind, **options)
+    pixels = plain(data)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    np.testing.assert_array_equal(pixels, expected)
+    assert pixels.flags.c_contiguous
+    np.testing.assert_array_equal(decode_image(data, "a"), pixels)
+    stored = Image.open(io.BytesIO(data)).convert("RGB")
+    np.testing.assert_array_equal(plain(data, upright=False), stored)
+
+
+def test_grey_jpeg_and_rgba_png():
+    data = encode(Image.fromarray(noise(20, 30, 1)[:, :, 0]), "JPEG")
+    np.testing.assert_array_equal(plain(data), Image.open(io.BytesIO(data)).convert("RGB"))
+    bands = np.random.default_rng(1).integers(0, 256, (20, 30, 4), np.uint8)
+    np.testing.assert_array_equal(plain(encode(Image.fromarray(bands), "PNG")), bands[:, :, :3])
+
+
+def oriented_png():
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    return encode(Image.fromarray(noise(8, 12, 3)), "PNG", exif=exif)
+
+
+def animated_png():
+    frames = [Image.fromarray(noise(8, 12, 3) + shift) for shift in (0, 9)]
+    return encode(frames[0], "PNG", save_all=True, append_images=frames[1:])
+
+
+def cut(data, part=0.6):
+    return data[: int(len(data) * part)]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encode(Image.new("CMYK", (12, 8)), "JPEG"),
+        encode(Image.new("P", (12, 8)), "PNG"),
+        encode(Image.new("L", (12, 8)), "PNG"),
+        encode(Image.fromarray(noise(8, 12, 1, dtype=np.uint16)[:, :, 0]), "PNG"),
+        encode(Image.fromarray(noise(8, 12, 3)), "WEBP"),
+        oriented_png(),
+        animated_png(),
+        cut(encode(Image.fromarray(noise(80, 120, 3)), "JPEG")),
+        cut(encode(Image.fromarray(noise(80, 120, 3)), "PNG")),
+        encode(Image.fromarray(noise(80, 120, 3)), "PNG")[:-12],
+    ],
+    ids=("cmyk", "palette", "grey", "16-bit", "webp", "oriented", "animated", "cut jpeg",
+         "cut png", "no end"),
+)  # fmt: skip
+def test_what_is_not_plain_is_left_to_pillow(data):
+    assert plain(data) is None
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_every_cut_and_many_damages_end_in_pixels_or_none(kind):
+    data = encode(Image.fromarray(noise(16, 24, 3)), kind)
+    assert plain(data).shape == (16, 24, 3)
+    for length in range(len(data) - 20):
+        assert plain(data[:length]) is None
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        damaged = bytearray(data)
+        damaged[rng.integers(8, len(data))] = rng.integers(256)
+        pixels = plain(bytes(damaged))
+        assert pixels is None or (pixels.dtype == np.uint8 and pixels.ndim == 3)
+
+
+def test_images_above_the_limit_are_left_to_pillow():
+    data = encode(Image.fromarray(noise(16, 24, 3)), "JPEG")
+    assert decode_plain(data, 16 * 24 - 1) is None
+    assert decode_plain(data, 16 * 24) is not None
+
+
+def test_fill_bytes_before_a_marker():
+    data = encode(Image.fromarray(noise(16, 24, 3)), "JPEG")
+    np.testing.assert_array_equal(plain(data[:2] + b"\xff" * 5 + data[2:]), plain(data))
+
+
+def test_real_photographs(real_data):
+    for path in sorted(real_data("coco_stuff").glob("images/**/*.jpg")):
+        with Image.open(path) as image:
+            expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        pixels = read_image(path)
+        np.testing.assert_array_equal(pixels, expected)
+        np.testing.assert_array_equal(decode_image(path.read_bytes(), path.name), pixels)
