@@ -153,7 +153,7 @@ class Method(abc.ABC):
         )
 
     def refit(self, state: State, stream: Stream, key: Array) -> State:
-        """Runs on the host before each step with step % refit_every == 0; default: no change."""
+        """Runs on the host before step 0 and then every so many steps; default: no change."""
         del stream, key
         return state
 

@@ -41,7 +41,11 @@ class Weights:
         """
         for place in ("frozen", "params"):
             if "backbone" in (part := getattr(shapes, place)):
-                tree, lines = load_into(part["backbone"], path)
+                tree = part["backbone"]
+                if place == "params":
+                    # A backbone that learns has what the optimiser does not move in `extra`.
+                    tree = {"params": tree, **shapes.extra["backbone"]}
+                tree, lines = load_into(tree, path)
                 return cls(place, tree, of_arrays(tree), tuple(lines))
         raise UserError(
             f"method.weights is {path!r}, but the method has no backbone; leave it empty."
@@ -49,8 +53,13 @@ class Weights:
 
     def put(self, state: State) -> State:
         """Returns the state with these weights in its backbone."""
-        part = getattr(state, self.place) | {"backbone": self.tree}
-        return state.replace(**{self.place: part})
+        if self.place == "frozen":
+            return state.replace(frozen=state.frozen | {"backbone": self.tree})
+        rest = {k: v for k, v in self.tree.items() if k != "params"}
+        return state.replace(
+            params=state.params | {"backbone": self.tree["params"]},
+            extra=state.extra | {"backbone": rest},
+        )
 
 
 def keep_features(data: Data, method: Method, state: State) -> Data:

@@ -74,7 +74,7 @@ class TrainSection:
     seed: int = 0
     steps: int = 0  # optimiser steps; 0 = as many as `epochs` says
     epochs: int = 0  # passes over the training split, where `steps` is 0
-    refit_every: int = 0  # steps between refits of the method; 0 = never
+    refit_every: int = 0  # steps between refits of the method; 0 = never; -1 = an epoch
     select: str = "last"  # the state used at the end: "last" or "lowest_loss" (mean of an epoch)
     max_nonfinite: int = 5  # skipped steps in a row that stop the run
     log_every: int = 20  # steps between lines of metrics
@@ -88,7 +88,7 @@ class TrainSection:
 
     def __post_init__(self):
         check_range(
-            "train", self, seed=0, steps=0, epochs=0, refit_every=0, max_nonfinite=1, log_every=1,
+            "train", self, seed=0, steps=0, epochs=0, refit_every=-1, max_nonfinite=1, log_every=1,
             save_every=1, keep=1, monitor_every=0, evaluate_every=0, samples=1,
         )  # fmt: skip
         if self.select not in SELECTIONS:

@@ -196,7 +196,7 @@ class Loop:
         batches: start step -> endless batches, a function of the step alone.
         stream: step -> the epoch of that step as a re-iterable stream, for refit and finish.
         steps: how many to take in all; steps_per_epoch: to average the loss over.
-        refit_every: steps between refits, the first before step 0; 0 = never.
+        refit_every: steps between refits, the first before step 0; 0 = never, -1 = an epoch.
         checkpoints: where states are kept; save_every: steps between them.
         best: where the state after the epoch of lowest mean training loss is kept; None = not.
         log_every: steps between lines of metrics; hooks: what else happens now and then.
@@ -252,8 +252,9 @@ class Loop:
         step_fn = compile_step(make_step(self.method, self.transforms, keys[0]), self.mesh)
         batches = self.batches(start) if start < self.steps else iter(())
         pending = None
+        refit_every = self.steps_per_epoch if self.refit_every < 0 else self.refit_every
         for step in range(start, self.steps):
-            refit_due = self.refit_every > 0 and step % self.refit_every == 0
+            refit_due = refit_every > 0 and step % refit_every == 0
             save_due = step > start and step % self.save_every == 0
             if refit_due or save_due:
                 self._flush(pending, state)

@@ -85,6 +85,12 @@ def test_a_refit_runs_before_its_steps_and_restarts_its_group(tmp_path):
     assert int(state.opt_state["a"][0].count) == 9
 
 
+def test_a_refit_each_epoch(tmp_path):
+    steps = 2 * STEPS_PER_EPOCH + 1
+    state = make_loop(tmp_path, steps=steps, refit_every=-1, save_every=100).run(start())
+    assert int(state.extra["refits"]) == 3
+
+
 def test_a_refit_may_keep_a_snapshot_of_the_parameters(tmp_path):
     before = make_loop(tmp_path / "a", steps=4, refit_every=4).run(start())
     after = make_loop(tmp_path / "b", steps=6, refit_every=4).run(start())

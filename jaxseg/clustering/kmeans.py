@@ -14,6 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from jaxseg.clustering import nearest
+from jaxseg.clustering.nearest import normalise
+
 METRICS = ("spherical", "euclidean")
 
 # k-means++ looks at this many points, or this many a cluster where that is more.
@@ -82,7 +85,7 @@ def lloyd_from_labels(
     rounds: int,
     metric: str = "spherical",
     mask: Array | None = None,
-    chunk: int = 65_536,
+    chunk: int = 0,
 ) -> Array:
     """Returns the labels after `rounds` times {centroid, assign} from given labels; no gradient.
 
@@ -91,7 +94,7 @@ def lloyd_from_labels(
     The result is i32[N]; equal similarities go to the smaller label. A spherical cluster that loses
     its points becomes the zero vector, as in the reference, and so wins a point whose similarity to
     every other centroid is negative; a Euclidean one stays empty. At most `chunk` * k similarities
-    exist at once. May be vmapped over images.
+    exist at once (0: as many as suit the device). May be vmapped over images.
 
     Source: Hwang et al. 2019 (SegSort) and Ke et al. 2022 (HSG), released code.
     """
@@ -99,16 +102,16 @@ def lloyd_from_labels(
     points = lax.stop_gradient(points).astype(jnp.float32)
     count = points.shape[0]
     weights = jnp.ones(count) if mask is None else mask.astype(jnp.float32)
-    chunk = min(chunk, count)
-    blocks, weight_blocks = _blocks(points, chunk), _blocks(weights, chunk)
+    chunk = nearest.chunk_size(count, k, chunk)
+    blocks, weight_blocks = nearest.blocks_of(points, chunk), nearest.blocks_of(weights, chunk)
 
     def one_round(_: int, labels: Array) -> Array:
-        sums, counts = _sums(blocks, labels, weight_blocks, k)
+        sums, counts = nearest.label_sums(blocks, labels, weight_blocks, k)
         centroids = _centroids(sums, counts, metric)
         alive = (counts > 0) | (metric == "spherical")
-        return _nearest(blocks, centroids, metric, alive)[0]
+        return nearest.nearest(blocks, centroids, metric, alive)[0]
 
-    labels = _blocks(initial_labels.astype(jnp.int32), chunk)
+    labels = nearest.blocks_of(initial_labels.astype(jnp.int32), chunk)
     return lax.fori_loop(0, rounds, one_round, labels).reshape(-1)[:count]
 
 
@@ -120,7 +123,7 @@ def fit_kmeans(
     rounds: int = 30,
     restarts: int = 3,
     metric: str = "spherical",
-    chunk: int = 16_384,
+    chunk: int = 0,
 ) -> Array:
     """Returns the centroids f32[k D] of k-means, the best of `restarts` by its objective.
 
@@ -128,17 +131,18 @@ def fit_kmeans(
     from a random subsample (so that its cost does not grow with N), then does `rounds` Lloyd
     rounds. A cluster left without points gets a random point of the then largest cluster, which it
     thereby splits. The objective is the mean similarity of a point to its centroid. The same `key`
-    and points give the same centroids. Beside the points, memory holds `chunk` * k similarities.
+    and points give the same centroids. Beside the points, memory holds `chunk` * k similarities
+    (0: as many as suit the device).
 
-    Raises ValueError where N < k, or where k, rounds, restarts or chunk is below 1.
+    Raises ValueError where N < k, where k, rounds or restarts is below 1, or chunk is below 0.
 
     Source: Arthur & Vassilvitskii 2007 for the start. Departs from the released code of PiCIE and
     DeepCluster, whose library (FAISS) draws the start uniformly and splits a large cluster by
     nudging a copy of its centroid.
     """
     _check_metric(metric)
-    if min(k, rounds, restarts, chunk) < 1:
-        raise ValueError(f"{k=}, {rounds=}, {restarts=}, {chunk=}: all must be at least 1")
+    if min(k, rounds, restarts, chunk + 1) < 1:
+        raise ValueError(f"{k=}, {rounds=}, {restarts=}: all must be at least 1, and {chunk=} 0")
     if points.ndim != 2 or points.shape[0] < k:
         raise ValueError(f"points must be [N D] with N >= {k=}, not {points.shape}")
     points = lax.stop_gradient(points).astype(jnp.float32)
@@ -148,10 +152,10 @@ def fit_kmeans(
     key_subsample, key_draws = jax.random.split(key)
     run = functools.partial(
         _one_run,
-        seeds=_subsample(key_subsample, points, k),
+        seeds=subsample(key_subsample, points, k),
         points=points,
         metric=metric,
-        chunk=min(chunk, len(points)),
+        chunk=nearest.chunk_size(len(points), k, chunk),
     )
     # One restart after another: side by side they would need `restarts` times the memory.
     centroids, objective = lax.map(run, jax.random.uniform(key_draws, (restarts, rounds + 1, k)))
@@ -187,12 +191,6 @@ def _check_metric(metric: str) -> None:
         raise ValueError(f"unknown metric {metric!r}; expected one of {METRICS}")
 
 
-def normalise(x: Array) -> Array:
-    """Divides by the length over the last axis; zero stays zero, with a finite gradient."""
-    x = x.astype(jnp.float32)
-    return x * lax.rsqrt(jnp.maximum(jnp.sum(x**2, axis=-1, keepdims=True), 1e-24))
-
-
 def _raw_similarity(points: Array, centroids: Array, metric: str) -> Array:
     """Returns what orders the centroids for a point: x·c, or x·c - |c|^2 / 2."""
     dot = jnp.einsum("...d,kd->...k", points, centroids, precision=lax.Precision.HIGHEST)
@@ -201,41 +199,8 @@ def _raw_similarity(points: Array, centroids: Array, metric: str) -> Array:
     return dot - jnp.broadcast_to(0.5 * jnp.sum(centroids**2, axis=-1), dot.shape)
 
 
-def _blocks(x: Array, chunk: int) -> Array:
-    """Cuts [N ...] into [n chunk ...], filled up with zeros."""
-    x = jnp.pad(x, [(0, -len(x) % chunk)] + [(0, 0)] * (x.ndim - 1))
-    return x.reshape(-1, chunk, *x.shape[1:])
-
-
-def _sums(blocks: Array, labels: Array, weights: Array, k: int) -> tuple[Array, Array]:
-    """Returns the weighted sum f32[k D] and weight f32[k] of each label's points."""
-
-    def add(total: tuple[Array, Array], block: tuple[Array, Array, Array]):
-        points, label, weight = block
-        member = jax.nn.one_hot(label, k) * weight[:, None]
-        sums = jnp.einsum("nk,nd->kd", member, points, precision=lax.Precision.HIGHEST)
-        return (total[0] + sums, total[1] + jnp.sum(member, axis=0)), None
-
-    zero = (jnp.zeros((k, blocks.shape[-1])), jnp.zeros(k))
-    return lax.scan(add, zero, (blocks, labels, weights))[0]
-
-
 def _centroids(sums: Array, counts: Array, metric: str) -> Array:
     return normalise(sums) if metric == "spherical" else sums / jnp.maximum(counts, 1.0)[:, None]
-
-
-def _nearest(
-    blocks: Array, centroids: Array, metric: str, alive: Array | None = None
-) -> tuple[Array, Array]:
-    """Returns the nearest living centroid i32[n chunk] and its raw similarity f32[n chunk]."""
-
-    def one(points: Array) -> tuple[Array, Array]:
-        scores = _raw_similarity(points, centroids, metric)
-        if alive is not None:
-            scores = jnp.where(jnp.broadcast_to(alive, scores.shape), scores, -jnp.inf)
-        return jnp.argmax(scores, axis=-1).astype(jnp.int32), jnp.max(scores, axis=-1)
-
-    return lax.map(one, blocks)
 
 
 def _one_run(
@@ -246,18 +211,20 @@ def _one_run(
     `draws` f32[rounds + 1, k] in [0, 1): the first row draws the start from `seeds` f32[n D], the
     others what becomes of empty clusters.
     """
-    rounds, k = draws.shape[0] - 1, draws.shape[1]
-    blocks, weights = _blocks(points, chunk), _blocks(jnp.ones(len(points)), chunk)
+    rounds = draws.shape[0] - 1
+    blocks, weights = (
+        nearest.blocks_of(points, chunk),
+        nearest.blocks_of(jnp.ones(len(points)), chunk),
+    )
 
     def one_round(i: Array, centroids: Array) -> Array:
-        labels, _ = _nearest(blocks, centroids, metric)
-        sums, counts = _sums(blocks, labels, weights, k)
+        sums, counts, labels = nearest.compare(blocks, weights, centroids, metric)
         labels = labels.reshape(-1)[: len(points)]
         return _fill_empty(draws[i], points, labels, counts, _centroids(sums, counts, metric))
 
-    centroids = lax.fori_loop(1, rounds + 1, one_round, _plus_plus(draws[0], seeds))
+    centroids = lax.fori_loop(1, rounds + 1, one_round, plus_plus(draws[0], seeds))
     # |x|^2 is the same for every start, so the raw similarity ranks them as the objective does.
-    best = jnp.where(weights > 0, _nearest(blocks, centroids, metric)[1], 0.0)
+    best = jnp.where(weights > 0, nearest.nearest(blocks, centroids, metric)[1], 0.0)
     return centroids, jnp.sum(best) / len(points)
 
 
@@ -278,7 +245,7 @@ def _fill_empty(
     return jnp.where(empty[:, None], points[chosen], centroids)
 
 
-def _subsample(key: Array, points: Array, k: int) -> Array:
+def subsample(key: Array, points: Array, k: int) -> Array:
     """Returns the points that k-means++ looks at: all, or a bounded number drawn at random."""
     size = max(_SEEDING_POINTS, _SEEDING_POINTS_PER_CLUSTER * k)
     if len(points) <= size:
@@ -287,7 +254,7 @@ def _subsample(key: Array, points: Array, k: int) -> Array:
     return points[jax.random.randint(key, (size,), 0, len(points))]
 
 
-def _plus_plus(draws: Array, points: Array) -> Array:
+def plus_plus(draws: Array, points: Array) -> Array:
     """Returns k points, each drawn in proportion to its squared distance to those before it.
 
     `draws` f32[k] in [0, 1). For unit vectors that distance is 2 - 2 cos, so that one rule serves

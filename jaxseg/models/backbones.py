@@ -57,6 +57,8 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "resnet18": partial(ResNet, blocks=(2, 2, 2, 2), bottleneck=False),
     "resnet34": partial(ResNet, blocks=(3, 4, 6, 3), bottleneck=False),
     "resnet50": partial(ResNet, blocks=(3, 4, 6, 3)),
+    # A quarter of the channels, for two CPU cores.
+    "resnet18_slim": partial(ResNet, blocks=(2, 2, 2, 2), bottleneck=False, stem=16),
     "resnet_test": partial(ResNet, blocks=(1, 1, 1, 3), stem=4),
 }
 

@@ -53,8 +53,10 @@ class ResNet(nn.Module):
         return self.stride
 
     @nn.compact
-    def __call__(self, image: Array, train: bool) -> tuple[Array, Array, Array, Array]:
+    def __call__(self, image: Array, train: bool) -> tuple[Array, ...]:
         """Maps normalised images f[B H W Ch] to (res2, res3, res4, res5), f32[B h w C] each.
+
+        Fewer numbers of `blocks` give fewer stages, for IIC's "res12".
 
         Raises:
             ValueError: the stride or the number of multi-grid factors is none that there is.
@@ -75,7 +77,7 @@ class ResNet(nn.Module):
                     name=f"res{i + 2}_{j}",
                 )(x, train)
             maps.append(x.astype(jnp.float32))
-        return maps[0], maps[1], maps[2], maps[3]
+        return tuple(maps)
 
 
 def stage_plan(

@@ -66,13 +66,72 @@ def jitter(
         return jax.random.uniform(k, shape, image.dtype, centre - width, centre + width)
 
     rgb, rest = image[..., :3], image[..., 3:]
-    rgb = jnp.clip(rgb * factor(keys[0], brightness), 0, 1)
-    mean = grey(rgb).mean((1, 2, 3), keepdims=True)
-    rgb = jnp.clip(mean + (rgb - mean) * factor(keys[1], contrast), 0, 1)
-    luma = grey(rgb)
-    rgb = jnp.clip(luma + (rgb - luma) * factor(keys[2], saturation), 0, 1)
-    rgb = jnp.clip(_rotate_hue(rgb, factor(keys[3], hue, 0.0)[..., 0]), 0, 1)
+    rgb = brighten(rgb, factor(keys[0], brightness))
+    rgb = contrast_by(rgb, factor(keys[1], contrast))
+    rgb = saturate(rgb, factor(keys[2], saturation))
+    rgb = turn_hue(rgb, factor(keys[3], hue, 0.0))
     return jnp.concatenate([rgb, rest], -1)
+
+
+def brighten(rgb: Array, factor: Array) -> Array:
+    """Returns RGB f32[B H W 3] times factor f32[B 1 1 1]."""
+    return jnp.clip(rgb * factor, 0, 1)
+
+
+def contrast_by(rgb: Array, factor: Array) -> Array:
+    """Returns RGB f32[B H W 3] whose distance from the image's mean luma is scaled."""
+    mean = grey(rgb).mean((1, 2, 3), keepdims=True)
+    return jnp.clip(mean + (rgb - mean) * factor, 0, 1)
+
+
+def saturate(rgb: Array, factor: Array) -> Array:
+    """Returns RGB f32[B H W 3] whose distance from the pixel's luma is scaled; 0 = grey."""
+    luma = grey(rgb)
+    return jnp.clip(luma + (rgb - luma) * factor, 0, 1)
+
+
+def turn_hue(rgb: Array, turns: Array) -> Array:
+    """Returns RGB f32[B H W 3] with the hue turned by f32[B 1 1 1] of a circle."""
+    return jnp.clip(_rotate_hue(rgb, turns[..., 0]), 0, 1)
+
+
+def blur(image: Array, sigma: Array, reach: int) -> Array:
+    """Returns images f32[B H W Ch] blurred by Gaussians of f32[B 1 1 1] pixels; edges repeat.
+
+    The Gaussians are cut off `reach` pixels from their middle; sigma 0 leaves an image as it is.
+    """
+    step = jnp.arange(-reach, reach + 1, dtype=image.dtype).reshape(1, 1, 1, -1)
+    weight = jnp.exp(-0.5 * (step / jnp.maximum(sigma, 1e-3)) ** 2)
+    weight = weight / weight.sum(-1, keepdims=True)
+    for axis in (1, 2):
+        image = _filter(image, weight, axis)
+    return image
+
+
+def _filter(image: Array, weight: Array, axis: int) -> Array:
+    """Returns the image filtered along an axis by weights f32[B 1 1 taps]; edges repeat."""
+    taps, size = weight.shape[-1], image.shape[axis]
+    padding = [(taps // 2, taps // 2) if i == axis else (0, 0) for i in range(4)]
+    padded = jnp.pad(image, padding, mode="edge")
+
+    # A loop, for unrolled it takes longer to compile than to run.
+    def add(i: Array, total: Array) -> Array:
+        shifted = jax.lax.dynamic_slice_in_dim(padded, i, size, axis=axis)
+        return total + jax.lax.dynamic_slice_in_dim(weight, i, 1, axis=3) * shifted
+
+    return jax.lax.fori_loop(0, taps, add, jnp.zeros_like(image))
+
+
+def sobel(grey_image: Array) -> Array:
+    """Returns the horizontal and the vertical Sobel derivative f32[B H W 2] of f32[B H W 1].
+
+    Outside the image it is 0 (Ji et al. 2019, IIC, released code).
+    """
+    side = jnp.asarray([[1.0, 0, -1], [2, 0, -2], [1, 0, -1]], grey_image.dtype)
+    kernel = jnp.stack([side, side.T], -1)[:, :, None]
+    return jax.lax.conv_general_dilated(
+        grey_image, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
 
 
 def flip_where(mask: Array, x: Array) -> Array:

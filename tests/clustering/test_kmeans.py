@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxseg.clustering import kmeans
+from jaxseg.clustering import kmeans, nearest
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 
@@ -220,7 +220,7 @@ def test_empty_clusters_are_put_into_the_largest(metric):
 
 def test_start_is_drawn_in_proportion_to_squared_distance():
     points = jnp.asarray([[0.0], [1.0], [3.0]])
-    plus_plus = jax.jit(jax.vmap(kmeans._plus_plus, in_axes=(0, None)))
+    plus_plus = jax.jit(jax.vmap(kmeans.plus_plus, in_axes=(0, None)))
     second = np.linspace(0, 1, 100, endpoint=False, dtype=np.float32) + 0.005
     first_is_0 = plus_plus(jnp.stack([jnp.zeros(100), second], 1), points)[:, :, 0]
     assert np.all(first_is_0[:, 0] == 0)
@@ -234,9 +234,9 @@ def test_start_is_drawn_from_a_subsample_where_there_are_many_points(monkeypatch
     monkeypatch.setattr(kmeans, "_SEEDING_POINTS", 8)
     monkeypatch.setattr(kmeans, "_SEEDING_POINTS_PER_CLUSTER", 4)
     points = jnp.asarray(blobs(0)[0])
-    assert kmeans._subsample(jax.random.key(0), points, 40) is points
+    assert kmeans.subsample(jax.random.key(0), points, 40) is points
     for k, size in ((1, 8), (4, 16)):
-        seeds = np.asarray(kmeans._subsample(jax.random.key(0), points, k))
+        seeds = np.asarray(kmeans.subsample(jax.random.key(0), points, k))
         assert seeds.shape == (size, 3)
         assert all((points == row[None]).all(-1).any() for row in seeds)
 
@@ -277,3 +277,24 @@ def test_similarity_of_a_point_on_its_centroid():
 def test_bad_arguments_of_fit(change, message):
     with pytest.raises(ValueError, match=message):
         kmeans.fit_kmeans(jax.random.key(0), jnp.ones((10, 2)), **({"k": 2} | change))
+
+
+@pytest.mark.parametrize("k", [3, 100])  # by a product and by a scatter
+@pytest.mark.parametrize("chunk", [0, 48])
+def test_sums_of_the_nearest(k, chunk):
+    rng = np.random.default_rng(0)
+    points, centroids = rng.normal(size=(200, 5)), rng.normal(size=(k, 5))
+    weights = rng.integers(0, 3, 200).astype(np.float32)
+    label = scores_by_hand(points, centroids, "euclidean").argmax(-1)
+    sums, counts = nearest.nearest_sums(
+        *(jnp.asarray(x, jnp.float32) for x in (points, weights, centroids)), "euclidean", chunk
+    )
+    member = (label[None] == np.arange(k)[:, None]) * weights[None]
+    np.testing.assert_allclose(sums, member @ points, atol=1e-4)
+    np.testing.assert_array_equal(counts, member.sum(-1))
+
+
+def test_chunks_divide_the_points_where_they_can():
+    assert nearest.chunk_size(6400 * 4, 27) == 3200
+    assert nearest.chunk_size(100, 27) == 100
+    assert nearest.chunk_size(10_007, 27, 100) == 100

@@ -12,6 +12,7 @@ from jaxseg.core import Batch, Method, State
 from jaxseg.methods import METHODS
 from jaxseg.methods.online_probes import OnlineProbes
 from jaxseg.train import compile_step, init_optimiser, make_mesh, make_step, place
+from jaxseg.views.equivariance import BUGS
 
 
 def infoseg(**fields) -> Method:
@@ -25,6 +26,9 @@ def smooseg(**fields) -> Method:
 
 STEGO = METHODS["stego"](clusters=3, backbone="vit_test", dim=16, points=3, negatives=2)
 
+CLUSTERING = {"clusters": 3, "backbone": "resnet_test", "dim": 16, "size": 32, "sample_rounds": 2}
+IIC = {"clusters": 3, "overclusters": 5, "steps_per_pass": 1, "displacement": 1}
+
 # Each method in the forms that run different code. A method without parameters has no step to test.
 FORMS = {
     "infoseg": infoseg(),
@@ -35,12 +39,31 @@ FORMS = {
     "smooseg": smooseg(),
     "smooseg-bf16": smooseg(dtype="bfloat16", closeness="paper"),
     "stego": STEGO,
+    "picie": METHODS["picie"](**CLUSTERING),
+    "picie-h-bugs": METHODS["picie"](
+        **CLUSTERING, overclusters=5, weighting="inverse", fpn="paper", faithful_bugs=BUGS
+    ),
+    "deepcluster": METHODS["deepcluster"](**CLUSTERING),
+    "iic": METHODS["iic"](**IIC, widths=(4, 4, 8, 8, 16, 16), sparse=(1, 2)),
+    "iic-fpn-labels": METHODS["iic"](
+        **IIC,
+        network="fpn",
+        backbone="resnet_test",
+        dim=16,
+        sobel=False,
+        collapsed=True,
+        labels_choose_pixels=True,
+    ),
+    "iic-res12": METHODS["iic"](**IIC, network="res12", stem=8),
+    "supervised": METHODS["supervised"](classes=3, backbone="resnet_test", dim=16),
     "online-probes": OnlineProbes(smooseg(), classes=4, clusters=5),
 }
 # These get cached tokens in the place of images.
 ON_TOKENS = ("smooseg-bf16", "online-probes")
 # One of each method, for what takes long.
-PLAIN = ("infoseg", "smooseg", "stego", "online-probes")
+PLAIN = (
+    "infoseg", "smooseg", "stego", "picie", "deepcluster", "iic", "supervised", "online-probes",
+)  # fmt: skip
 
 
 def make_batch(form: str, count: int = 8, size: int = 32) -> Batch:
@@ -50,7 +73,7 @@ def make_batch(form: str, count: int = 8, size: int = 32) -> Batch:
     image = rng.integers(0, 256, (count, 1, 1, 1, 3)) + rng.integers(
         -128, 128, (count, 2, size, size, 3)
     )
-    label = rng.integers(-1, 4, (count, size, size)) if method.reads_labels else None
+    label = rng.integers(-1, 3, (count, size, size)) if method.reads_labels else None
     tokens = jnp.asarray(rng.normal(size=(count, 2, 4, 4, 48)), jnp.float16)
     return Batch(
         index=jnp.arange(count),
@@ -125,8 +148,8 @@ def test_steps_are_finite_and_lower_the_loss(form):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_every_array_of_every_group_gets_a_gradient(form):
-    # Adam's running mean of the gradient after one step is the gradient times a constant.
-    opt_state = run(form, 1)[0].opt_state
+    # Adam's running mean of the gradients. Two steps, for some groups are moved in turn.
+    opt_state = run(form, 2)[0].opt_state
     without = [
         group + jax.tree_util.keystr(path)
         for group, (adam, *_) in opt_state.items()
@@ -163,8 +186,9 @@ def test_eight_devices_equal_one(form):
         strict=True,
     ):
         np.testing.assert_allclose(a, b, atol=1e-3 * float(jnp.abs(a).max()) + 1e-9)
-    if jax.tree.leaves(one.extra):
-        assert differences(one.extra, eight.extra) < 1e-5
+    # Running variances can be large: relative to their size where that is above 1.
+    for a, b in zip(jax.tree.leaves(one.extra), jax.tree.leaves(eight.extra), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("form", PLAIN)

@@ -1,0 +1,122 @@
+"""Points/s of k-means against scikit-learn and FAISS, in one process, as JSON.
+
+python benchmarks/kmeans.py --points=1000000 --clusters=27,512
+
+Unit vectors of 128 dimensions around `--centres` directions, float32, Euclidean; all libraries
+start from the same points and take every point. `round` is one Lloyd round, the difference of a run
+of `--more` rounds and one of one round divided by their number, so that no preparation counts;
+`fit` is a run of 20 rounds with all its preparation. The libraries take turns, and the best of
+`--repeats` counts. `cpu_seconds` is the processor time of all threads, which other programs on the
+machine disturb less. FAISS is left out where faiss-cpu is not installed. `ratio` is the time of the
+faster of the others over ours: 1 or more is a win.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from sklearn.cluster import KMeans
+
+from jaxseg.clustering import streaming_kmeans
+
+try:
+    import faiss
+except ImportError:
+    faiss = None
+
+FIT_ROUNDS = 20
+
+
+def make_points(count: int, size: int, centres: int) -> np.ndarray:
+    """Returns unit vectors f32[count size] in overlapping groups, as pixel features are."""
+    rng = np.random.default_rng(0)
+    directions = rng.normal(size=(centres, size)).astype(np.float32)
+    points = directions[rng.integers(0, centres, count)]
+    points += 1.5 * rng.standard_normal((count, size), np.float32)
+    return points / np.linalg.norm(points, axis=1, keepdims=True)
+
+
+def contenders(points: np.ndarray, start: np.ndarray) -> dict[str, Callable[[int], object]]:
+    """Returns functions from a number of rounds to centroids, by library."""
+    batch = [(jnp.asarray(points), jnp.ones(len(points)))]
+    k, size = start.shape
+
+    def ours(rounds: int) -> object:
+        return streaming_kmeans.lloyd(lambda: batch, start, rounds)
+
+    def scikit_learn(rounds: int) -> object:
+        return KMeans(k, init=start, n_init=1, max_iter=rounds, tol=0, algorithm="lloyd").fit(
+            points
+        )
+
+    def of_faiss(rounds: int) -> object:
+        fit = faiss.Kmeans(
+            size, k, niter=rounds, max_points_per_centroid=10**7, min_points_per_centroid=1
+        )
+        fit.train(points, init_centroids=start)
+        return fit
+
+    found = {"jaxseg": ours, "scikit-learn": scikit_learn}
+    return found | ({"faiss": of_faiss} if faiss else {})
+
+
+def seconds(function: Callable[[], object]) -> np.ndarray:
+    """Returns wall and processor time of a call, f64[2]."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    function()
+    return np.array([time.perf_counter() - wall, time.process_time() - cpu])
+
+
+def measure(points: np.ndarray, k: int, repeats: int, more: int, fit: bool) -> dict:
+    """Returns seconds and ratios for one number of clusters."""
+    runs = contenders(points, points[:k].copy())
+    runs["jaxseg"](1)  # compiles
+    tasks = {"round": [1, more]} | ({"fit": [FIT_ROUNDS]} if fit else {})
+    times = {name: {task: [] for task in tasks} for name in runs}
+    for _ in range(repeats):
+        for name, run in runs.items():
+            for task, rounds in tasks.items():
+                spent = [seconds(lambda run=run, n=n: run(n)) for n in rounds]
+                one = (spent[-1] - spent[0]) / (more - 1) if task == "round" else spent[0]
+                times[name][task].append(one)
+    found = {}
+    for task in tasks:
+        best = {name: np.min(times[name][task], axis=0) for name in runs}
+        others = np.min([best[name] for name in runs if name != "jaxseg"], axis=0)
+        ratio = others / best["jaxseg"]
+        found[task] = {
+            "seconds": {name: round(float(t[0]), 4) for name, t in best.items()},
+            "cpu_seconds": {name: round(float(t[1]), 4) for name, t in best.items()},
+            "points_per_second": round(len(points) / float(best["jaxseg"][0])),
+            "ratio": round(float(ratio[0]), 2),
+            "ratio_cpu": round(float(ratio[1]), 2),
+        }
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--points", type=int, default=1_000_000)
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--clusters", default="27,512")
+    parser.add_argument("--centres", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--more", type=int, default=9)
+    parser.add_argument("--fit", action="store_true", help="time fits of 20 rounds too")
+    arguments = parser.parse_args()
+    points = make_points(arguments.points, arguments.size, arguments.centres)
+    result = {
+        f"{arguments.points} x {arguments.size} x {k}": measure(
+            points, k, arguments.repeats, arguments.more, arguments.fit
+        )
+        for k in map(int, arguments.clusters.split(","))
+    }
+    print(json.dumps(result | {"device": str(jax.devices()[0])}, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,18 @@
+"""IIC, small, on CamVid street images, trained on train and scored on val.
+
+python -m jaxseg.main --config=configs/iic_camvid.py --config.data.root=DIR
+
+The network has a quarter of the channels, for two CPU cores; its largest shift is 3 pixels.
+
+Hardware and hours: not run. Published: none; measured: not run.
+"""
+
+from configs import frozen_base, iic_base
+
+
+def get_config():
+    config = frozen_base.camvid(
+        iic_base.iic(clusters=11, overclusters=33, batch_size=16, images=367)
+    )
+    config.train.epochs = 24  # passes: 12 of either head
+    return iic_base.small(config)

@@ -1,0 +1,16 @@
+"""IIC, small, on aerial images of Dubai.
+
+python -m jaxseg.main --config=configs/iic_dubai.py --config.data.root=DIR
+
+The network has a quarter of the channels, for two CPU cores; its largest shift is 3 pixels.
+
+Hardware and hours: not run. Published: none; measured: not run.
+"""
+
+from configs import frozen_base, iic_base
+
+
+def get_config():
+    config = frozen_base.dubai(iic_base.iic(clusters=5, overclusters=15, batch_size=12, images=36))
+    config.train.epochs = 100  # passes: 50 of either head
+    return iic_base.small(config)

@@ -1,0 +1,17 @@
+"""Modified DeepCluster, small, on CamVid street images, trained on train and scored on val.
+
+python -m jaxseg.main --config=configs/mdc_camvid.py --config.data.root=DIR
+
+The network is a ResNet-18 of a quarter of the channels (resnet18_slim), from scratch, for two CPU
+cores.
+
+Hardware and hours: not run. Published: none; measured: not run.
+"""
+
+from configs import frozen_base, mdc_base, picie_base
+
+
+def get_config():
+    config = frozen_base.camvid(mdc_base.mdc(clusters=11))
+    config.train.epochs = 15
+    return picie_base.small(config, size=128, base=192)

@@ -1,0 +1,17 @@
+"""PiCIE, small, on CamVid street images, trained on train and scored on val.
+
+python -m jaxseg.main --config=configs/picie_camvid.py --config.data.root=DIR
+
+The network is a ResNet-18 of a quarter of the channels (resnet18_slim), from scratch, for two CPU
+cores.
+
+Hardware and hours: not run. Published: none; measured: not run.
+"""
+
+from configs import frozen_base, picie_base
+
+
+def get_config():
+    config = frozen_base.camvid(picie_base.picie(clusters=11))
+    config.train.epochs = 15
+    return picie_base.small(config, size=128, base=192)
