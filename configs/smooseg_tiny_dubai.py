@@ -13,5 +13,5 @@ from configs import frozen_base, smooseg_base
 
 
 def get_config():
-    config = frozen_base.dubai(smooseg_base.smooseg(clusters=5, steps=1000))
+    config = frozen_base.dubai(smooseg_base.smooseg(clusters=5, steps=300))
     return frozen_base.tiny(config)

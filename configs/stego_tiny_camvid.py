@@ -14,5 +14,5 @@ from configs import frozen_base, stego_base
 
 def get_config():
     config = frozen_base.camvid(stego_base.stego(clusters=11))
-    config.train.steps = 2000
+    config.train.steps = 300
     return frozen_base.tiny(config)
