@@ -3,7 +3,7 @@
 python benchmarks/frozen.py --data=camvid --root=DIR --weights=FILE --workdir=RUNS --seeds=0,1,2
 
 Uses configs/smooseg_tiny_DATA.py and configs/stego_tiny_DATA.py, SmooSeg with the thresholds of
---thresholds=WITHIN,ACROSS (those of --mode=suggest_thresholds, say). Below RUNS lie one run for each
+--thresholds=WITHIN,ACROSS (of --mode=suggest_thresholds, say). Below RUNS lie one run for each
 method and seed, and the features that they share; finished ones are not repeated. K-means on the
 features and on colour is scored beside SmooSeg alone: it does not depend on the method.
 """
