@@ -95,7 +95,7 @@ def section_of(method, data):
     return call("data", DataSection, divide(fields, DataSection)[0]), fields
 
 
-def take_two_steps(method, data):
+def check_two_steps(method, data):
     """Trains two steps on one device, with the pipeline that a run has; returns its data."""
     section, fields = section_of(method, data)
     made, state, step = trained(method, section.channels)
@@ -126,7 +126,7 @@ LAYOUTS = {write: name for name, write in sorted(WRITERS.items())}
 @pytest.mark.parametrize("layout", sorted(LAYOUTS.values()))
 @pytest.mark.parametrize("method", sorted(SMALL))
 def test_two_steps(copies, method, layout):
-    test = take_two_steps(method, copies(layout)).test
+    test = check_two_steps(method, copies(layout)).test
     for kind, names in test.classes.items():
         label = test[0].label[kind]
         assert label.shape == test[0].image.shape[:2]
@@ -199,4 +199,4 @@ REAL = {
 @pytest.mark.parametrize("method", sorted(SMALL))
 def test_two_steps_on_real_images(real_data, method, folder):
     name, fields = REAL[folder]
-    take_two_steps(method, {"name": name, "root": str(real_data(folder))} | fields)
+    check_two_steps(method, {"name": name, "root": str(real_data(folder))} | fields)

@@ -5,37 +5,23 @@ import dataclasses
 import numpy as np
 
 from jaxseg.data.fingerprint import of_source
-from jaxseg.data.source import Example, Source
+from jaxseg.data.source import Example, Wrapper
 
 
 @dataclasses.dataclass(frozen=True)
-class Cached:
+class Cached(Wrapper):
     """Reads each example of `source` once and keeps it, decoded, for the life of the process.
 
     It takes the images' bytes as pixels and, for each label or region map, one to four bytes a
     pixel. Worker processes keep a copy each.
     """
 
-    source: Source
     _kept: dict[int, Example] = dataclasses.field(default_factory=dict, compare=False, repr=False)
-
-    @property
-    def classes(self) -> dict[str, tuple[str, ...]]:
-        """Those of the source."""
-        return self.source.classes
-
-    @property
-    def skipped(self) -> tuple[str, ...]:
-        """Those of the source, if it counts them."""
-        return getattr(self.source, "skipped", ())
 
     @property
     def fingerprint(self) -> str:
         """That of the source: keeping examples changes none."""
         return of_source(self.source)
-
-    def __len__(self) -> int:
-        return len(self.source)
 
     def __getitem__(self, index: int) -> Example:
         # Two threads may both read an example the first time; they read the same.

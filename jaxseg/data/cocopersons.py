@@ -27,7 +27,7 @@ from jaxseg.data.curate import chosen, key_of
 from jaxseg.data.fingerprint import digest, of_source
 from jaxseg.data.labelled import Labelled, checked, open_root, split_parts
 from jaxseg.data.masks import decode_mask
-from jaxseg.data.source import Example, Source
+from jaxseg.data.source import Example, Wrapper
 from jaxseg.views.geometry import EvalView
 
 COUNT = 15_399
@@ -84,29 +84,15 @@ class PersonReader:
 
 
 @dataclasses.dataclass(frozen=True)
-class Viewed:
+class Viewed(Wrapper):
     """The examples of `source` in a fixed view, such as the crops that a data set consists of."""
 
-    source: Source
     view: EvalView
-
-    @property
-    def classes(self) -> dict[str, tuple[str, ...]]:
-        """Those of the source."""
-        return self.source.classes
-
-    @property
-    def skipped(self) -> tuple[str, ...]:
-        """Those of the source, if it counts them."""
-        return getattr(self.source, "skipped", ())
 
     @property
     def fingerprint(self) -> str:
         """That of the source, and of the view."""
         return digest("viewed", of_source(self.source), dataclasses.asdict(self.view))
-
-    def __len__(self) -> int:
-        return len(self.source)
 
     def __getitem__(self, index: int) -> Example:
         example = self.source[index]

@@ -5,13 +5,13 @@ import threading
 
 from jaxseg.core import UserError
 from jaxseg.data.fingerprint import digest, of_source
-from jaxseg.data.source import Example, Source
+from jaxseg.data.source import Example, Wrapper
 
 CROPS = ("top-left", "top-right", "bottom-left", "bottom-right", "centre")
 
 
 @dataclasses.dataclass(frozen=True)
-class FiveCrop:
+class FiveCrop(Wrapper):
     """Five crops of each image of `source`: index 5 i + c is crop c of image i, in order `CROPS`.
 
     A crop is floor(H / 2) x floor(W / 2) pixels; the centre's corner lies at round((side - crop) /
@@ -27,20 +27,9 @@ class FiveCrop:
         UserError: an image with a side of 1 pixel.
     """
 
-    source: Source
     _last: threading.local = dataclasses.field(
         default_factory=threading.local, compare=False, repr=False
     )
-
-    @property
-    def classes(self) -> dict[str, tuple[str, ...]]:
-        """Those of the source."""
-        return self.source.classes
-
-    @property
-    def skipped(self) -> tuple[str, ...]:
-        """Names of the images, not of crops, that the source skips, if it counts them."""
-        return getattr(self.source, "skipped", ())
 
     @property
     def names(self) -> tuple[str, ...]:

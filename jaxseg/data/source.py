@@ -26,6 +26,8 @@ class Source(Protocol):
     - `names`: the names of all examples in order, where they are known without reading any;
     - `skipped`: names of examples that cannot be read and have others in their place;
     - `rule`: a sentence on how its list of images came about.
+
+    And, for features that are kept, `fingerprint`: what says that the images are the same.
     """
 
     @property
@@ -36,3 +38,23 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Example: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Wrapper:
+    """What sources that wrap a source have in common: they say of themselves what it says."""
+
+    source: Source
+
+    @property
+    def classes(self) -> dict[str, tuple[str, ...]]:
+        """Those of the source."""
+        return self.source.classes
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """Names of images that the source skips, if it counts them."""
+        return getattr(self.source, "skipped", ())
+
+    def __len__(self) -> int:
+        return len(self.source)

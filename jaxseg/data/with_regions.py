@@ -7,37 +7,23 @@ import unicodedata
 from jaxseg.core import UserError
 from jaxseg.data.fingerprint import of_source
 from jaxseg.data.images import find_files, read_label
-from jaxseg.data.source import Example, Source
+from jaxseg.data.source import Example, Source, Wrapper
 
 
 @dataclasses.dataclass(frozen=True)
-class WithRegions:
+class WithRegions(Wrapper):
     """Adds to each example of `source` its region map; made by `add_regions`.
 
     Raises:
       UserError: a region map has another size than its image, or cannot be read.
     """
 
-    source: Source
     files: dict[str, str]  # region file by the name of an example, without suffix
-
-    @property
-    def classes(self) -> dict[str, tuple[str, ...]]:
-        """Those of the source."""
-        return self.source.classes
-
-    @property
-    def skipped(self) -> tuple[str, ...]:
-        """Those of the source, if it counts them."""
-        return getattr(self.source, "skipped", ())
 
     @property
     def fingerprint(self) -> str:
         """That of the source: regions change no image."""
         return of_source(self.source)
-
-    def __len__(self) -> int:
-        return len(self.source)
 
     def stored(self, index: int) -> bytes | None:
         """The image file, where the source keeps one."""
