@@ -335,7 +335,8 @@ def test_random_views_have_no_cached_features(fields, message):
 
 def test_a_fixed_scale_has_cached_features():
     store = TokenStore("nowhere", 10, (4, 4, 3), 10)
-    make(view=dataclasses.replace(FIXED, scale=(0.5, 0.5)), views=1, tokens=store)
+    view = dataclasses.replace(FIXED, scale=(0.5, 0.5))
+    assert make(view=view, views=1, tokens=store).tokens is store
 
 
 def test_features_or_partners_of_another_split():
