@@ -6,11 +6,13 @@ For images of 480 x 360 and of 2048 x 1024 (those of JAXSEG_DATA/camvid, resized
 it) it measures, in one and in two threads and processes:
 
     opencv_threads    read a file, imdecode, cut a random crop; a thread pool, and nothing else
-    files, packed     what the input pipeline does up to a batch: order, views, maps, stacking
+    files, packed,    what the input pipeline does up to a batch: order, views, maps, stacking;
+    decoded           from files, from shards of them, from shards of pixels (pack --decoded)
 
 The crop is 320 and nothing is resized, so that all decode the same pixels and differ in what is
 around it. Rounds of the variants take turns, so that other programs on the machine slow all of them
-alike; each number is the median over the rounds, the ratio that of the rounds' ratios.
+alike; each number is the median over the rounds, the ratio that of the rounds' ratios. Processor
+time, which other programs hardly change, is that of the variants without worker processes.
 """
 
 import argparse
@@ -38,7 +40,7 @@ from jaxseg.data.pipeline import Pipeline
 from jaxseg.data.source import Source
 from jaxseg.views.geometry import EvalView, TrainView
 
-SIZES = {"480x360": (360, 480, 256), "2048x1024": (1024, 2048, 64)}  # height, width, images
+SIZES = {"480x360": (360, 480, 256), "2048x1024": (1024, 2048, 128)}  # height, width, images
 CROP, BATCH = 320, 8
 AHEAD = 3  # batches that the pipeline keeps ready
 
@@ -104,10 +106,15 @@ def pipeline(source: Source, threads: int, workers: int) -> Callable[[int], floa
     return run
 
 
-def variants(folder: pathlib.Path, packed: pathlib.Path) -> dict[str, Callable[[int], float]]:
+def variants(folder: pathlib.Path, top: pathlib.Path) -> dict[str, Callable[[int], float]]:
     """Returns what is measured, by name."""
     made: dict[str, Callable[[int], float]] = {}
-    sources = {"files": open_folder(str(folder)), "packed": open_packed(str(packed), "")}
+    sources: dict[str, Source] = {"files": open_folder(str(folder))}
+    for name in ("packed", "decoded"):
+        with contextlib.redirect_stdout(io.StringIO()):
+            packer = Packer(top / name, "folder", {}, decoded=name == "decoded")
+            packer.pack({"": sources["files"]})
+        sources[name] = open_packed(str(top / name), "")
     for number in (1, 2):
         made[f"opencv_threads_{number}"] = opencv_threads(folder, number)
         for name, source in sources.items():
@@ -122,17 +129,20 @@ def variants(folder: pathlib.Path, packed: pathlib.Path) -> dict[str, Callable[[
 def measure(height: int, width: int, count: int, repeats: int) -> dict[str, object]:
     """Returns images/s of every variant, and ratios to OpenCV with as many threads."""
     with tempfile.TemporaryDirectory() as top:
-        folder, packed = pathlib.Path(top, "files"), pathlib.Path(top, "packed")
+        folder = pathlib.Path(top, "files")
         write_images(folder, height, width, count)
-        with contextlib.redirect_stdout(io.StringIO()):
-            Packer(packed, "folder", {}).pack({"": open_folder(str(folder))})
-        runs = variants(folder, packed)
+        runs = variants(folder, pathlib.Path(top))
         for run in runs.values():
             run(4 * BATCH)  # files into memory, processes started
         rates: dict[str, list[float]] = {name: [] for name in runs}
+        cpu: dict[str, list[float]] = {name: [] for name in runs if "threads" in name}
         for _ in range(repeats):
             for name, run in runs.items():
+                time.sleep(0.5)  # until the others have read as far ahead as they may
+                began = time.process_time()
                 rates[name].append(count / run(count))
+                if name in cpu:
+                    cpu[name].append(1e3 * (time.process_time() - began) / count)
     ratios = {
         f"{name}/opencv": np.median(np.divide(rates[name], rates[f"opencv_threads_{name[-1]}"]))
         for name in rates
@@ -141,6 +151,7 @@ def measure(height: int, width: int, count: int, repeats: int) -> dict[str, obje
     return {
         "images_per_second": {name: round(float(np.median(r)), 1) for name, r in rates.items()},
         "ratios": {name: round(float(ratio), 2) for name, ratio in ratios.items()},
+        "cpu_ms_an_image": {name: round(float(np.median(ms)), 2) for name, ms in cpu.items()},
     }
 
 

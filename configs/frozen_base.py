@@ -80,9 +80,14 @@ def linear_probe(config: ConfigDict, classes: int) -> ConfigDict:
             "features": "features",  # or "tokens", the backbone's
         }
     )
-    config.optim.groups.linear_probe = ConfigDict({"learning_rate": 5e-3})
+    config.optim.groups.linear_probe = learning_rate(5e-3)
     config.evals.linear_probe_with_labels = evaluation(source="linear_probe", matching="identity")
     return config
+
+
+def learning_rate(value: float) -> ConfigDict:
+    """Returns an entry of `optim.groups` that differs in the learning rate alone."""
+    return ConfigDict({"learning_rate": value})
 
 
 def cocostuff27(config: ConfigDict) -> ConfigDict:

@@ -37,5 +37,5 @@ def smooseg(clusters: int, steps: int = 3000) -> ConfigDict:
             "dtype": "float32",  # or "bfloat16"
         }
     )
-    config.optim.groups.prototypes = ConfigDict({"learning_rate": 5e-4})
+    config.optim.groups.prototypes = frozen_base.learning_rate(5e-4)
     return frozen_base.evaluations(config, "smooseg", clusters)

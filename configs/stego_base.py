@@ -40,7 +40,7 @@ def stego(clusters: int) -> ConfigDict:
     )
     config.data.partners = 7  # the neighbour is drawn from the 7 nearest images
     config.optim.learning_rate = 5e-4
-    config.optim.groups.cluster = ConfigDict({"learning_rate": 5e-3})
+    config.optim.groups.cluster = frozen_base.learning_rate(5e-3)
     return frozen_base.evaluations(config, "stego", clusters)
 
 

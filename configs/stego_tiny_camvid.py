@@ -4,8 +4,7 @@ python -m jaxseg.main --config=configs/stego_tiny_camvid.py \
     --config.data.root=DIR --config.method.weights=FILE
 
 This is no self-supervised result: FILE holds a ViT-Tiny/16 that was trained with ImageNet's labels,
-through python -m jaxseg.convert with --mean=0.5,0.5,0.5 --std=0.5,0.5,0.5. The linear probe beside
-it reads this data set's labels; nothing else does.
+through python -m jaxseg.convert with --mean=0.5,0.5,0.5 --std=0.5,0.5,0.5.
 
 Hardware and hours: not run. Published: none; measured: not run.
 """
@@ -15,5 +14,5 @@ from configs import frozen_base, stego_base
 
 def get_config():
     config = frozen_base.camvid(stego_base.stego(clusters=11))
-    config.train.steps = 2000
-    return frozen_base.linear_probe(frozen_base.tiny(config), classes=11)
+    config.train.steps = 300
+    return frozen_base.tiny(config)

@@ -121,7 +121,13 @@ def _rank(trial: Trial) -> tuple[bool, float]:
     return trial.collapsed, -bimodality
 
 
-def search(config: ConfigDict, workdir: pathlib.Path, steps: int) -> Suggestion:
+def search(
+    config: ConfigDict,
+    workdir: pathlib.Path,
+    steps: int,
+    within: Sequence[float] = WITHIN,
+    across: Sequence[float] = ACROSS,
+) -> Suggestion:
     """Suggests thresholds for a SmooSeg config by `steps` steps of training with each pair.
 
     The runs lie below `workdir`; those that are there already are not repeated. They share the
@@ -140,7 +146,7 @@ def search(config: ConfigDict, workdir: pathlib.Path, steps: int) -> Suggestion:
         Run(trial_config(config, workdir, steps, beta_within, beta_across), place).fit()
         return _measured(place)
 
-    return suggest(train, report=lambda trial: print(f"tried {trial}", flush=True))
+    return suggest(train, within, across, report=lambda trial: print(f"tried {trial}", flush=True))
 
 
 def trial_place(workdir: pathlib.Path, beta_within: float, beta_across: float) -> pathlib.Path:

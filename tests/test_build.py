@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from jaxseg import build
 from jaxseg.checkpoint import Checkpoints
 from jaxseg.core import State, UserError
-from jaxseg.sections import TrainSection, call, read_config
+from jaxseg.sections import DataSection, TrainSection, call, read_config
 from jaxseg.train import make_mesh, place
 from jaxseg.workdir import claim_workdir, init_from
 
@@ -123,7 +123,7 @@ PREPROCESSING = {
 @pytest.mark.parametrize("name", PREPROCESSING)
 def test_the_preprocessing_of_every_method_can_be_said(name):
     fields, seen, tested = PREPROCESSING[name]
-    section = build.call("data", build.DataSection, {"name": "a", "batch_size": 1} | fields)
+    section = call("data", DataSection, {"name": "a", "batch_size": 1} | fields)
     train, test = build.make_view(section), build.make_eval_view(section)
     image = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
     view = train(image, {}, np.random.default_rng(0))

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import errno
 import fcntl
+import functools
 import hashlib
 import itertools
 import json
@@ -19,7 +20,7 @@ import pathlib
 import shutil
 import threading
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from array_record.python.array_record_module import ArrayRecordWriter
@@ -29,7 +30,7 @@ from jaxseg.commands.bar import Bar
 from jaxseg.core import UserError
 from jaxseg.data.packed import FORMAT, MANIFEST, Shard, check_sizes, read_manifest
 from jaxseg.data.records import encode_example
-from jaxseg.data.source import Source
+from jaxseg.data.source import Example, Source
 from jaxseg.data.with_regions import add_regions
 from jaxseg.writer import write_atomic
 
@@ -53,6 +54,7 @@ class Packer:
         shard_bytes: about how large a shard becomes.
         threads: shards written at a time; each holds one example in memory.
         rule: how the lists of images came about, where the source itself does not say.
+        decoded: keep the images as pixels, which read at once and take many times the room.
     """
 
     out: pathlib.Path
@@ -62,6 +64,7 @@ class Packer:
     shard_bytes: int = SHARD_BYTES
     threads: int = os.cpu_count() or 1
     rule: str = ""
+    decoded: bool = False
 
     def pack(self, splits: Mapping[str, Source], regions: str = "") -> dict[str, Any]:
         """Packs the splits that are not packed yet; returns the manifest.
@@ -97,7 +100,7 @@ class Packer:
         """Returns what all splits of a folder have in common, as JSON gives it back."""
         fields = json.loads(json.dumps(dict(self.fields), default=list))
         return {"source": self.source, "fields": fields, "channels": self.channels,
-                "regions": bool(regions)}  # fmt: skip
+                "regions": bool(regions), "decoded": self.decoded}  # fmt: skip
 
     def _manifest(self, regions: str) -> dict[str, Any]:
         """Returns the manifest to go on with: the one that is there, or an empty one."""
@@ -115,6 +118,11 @@ class Packer:
                     f"--out: {self.out} holds another pack, whose {key} is {_short(theirs[key])}; "
                     f"here it is {_short(value)}. Give another --out, or delete that folder"
                 )
+
+    def _record(self, source: Source, index: int) -> tuple[Example, bytes]:
+        example = source[index]
+        kept = None if self.decoded else stored(source, index)
+        return example, encode_example(example, kept, self.channels, self.decoded)
 
     def _pack_split(self, split: str, source: Source, regions: str) -> dict[str, Any]:
         """Writes the shards of a split that are missing; returns its entry of the manifest."""
@@ -142,9 +150,9 @@ class Packer:
     def _run(self, jobs: list["_Job"], source: Source, bar: Bar) -> list[dict[str, Any]]:
         """Does all jobs; returns their notes in order. The first that fails stops the others."""
         bar.start(sum(len(job.indices) for job in jobs if job.is_done()))
-        stop = threading.Event()
+        stop, record = threading.Event(), functools.partial(self._record, source)
         with bar, concurrent.futures.ThreadPoolExecutor(self.threads) as pool:
-            work = [pool.submit(job.run, source, self.channels, bar, stop) for job in jobs]
+            work = [pool.submit(job.run, record, bar, stop) for job in jobs]
             try:
                 for one in concurrent.futures.as_completed(work):
                     one.result()
@@ -170,10 +178,7 @@ class Packer:
             self._require_same(ours, plan["of"])
         else:
             indices = sorted({n * (len(source) - 1) // _SAMPLE for n in range(_SAMPLE + 1)})
-            sizes = [
-                len(encode_example(source[index], stored(source, index), self.channels))
-                for index in indices
-            ]
+            sizes = [len(self._record(source, index)[1]) for index in indices]
             total = math.ceil(sum(sizes) / len(sizes) * len(source))
             count = min(len(source), math.ceil(total / self.shard_bytes))
             bounds = [n * len(source) // count for n in range(count + 1)]
@@ -196,6 +201,9 @@ class Packer:
         print(told, flush=True)
 
 
+Encode = Callable[[int], tuple[Example, bytes]]  # index -> example and record
+
+
 class _Stopped(Exception):
     """Another shard failed, so that this one need not be finished."""
 
@@ -215,13 +223,13 @@ class _Job:
         except FileNotFoundError:
             return False
 
-    def run(self, source: Source, channels: int, bar: Bar, stop: threading.Event) -> dict[str, Any]:
+    def run(self, encode: Encode, bar: Bar, stop: threading.Event) -> dict[str, Any]:
         """Writes the shard, unless it is done; returns its note."""
         if self.is_done():
             return json.loads(self.note.read_text())
         temporary = self.path.with_name(self.path.name + ".tmp")
         try:
-            sizes = self._write(temporary, source, channels, bar, stop)
+            sizes = self._write(temporary, encode, bar, stop)
             with open(temporary, "rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
                 os.fsync(file.fileno())
@@ -239,7 +247,7 @@ class _Job:
         return note
 
     def _write(
-        self, path: pathlib.Path, source: Source, channels: int, bar: Bar, stop: threading.Event
+        self, path: pathlib.Path, encode: Encode, bar: Bar, stop: threading.Event
     ) -> set[tuple[int, int]]:
         """Writes the records; returns the sizes (height, width) of the images."""
         sizes = set()
@@ -249,8 +257,7 @@ class _Job:
             for index in self.indices:
                 if stop.is_set():
                     raise _Stopped
-                example = source[index]
-                record = encode_example(example, stored(source, index), channels)
+                example, record = encode(index)
                 with _writes():
                     writer.write(record)
                 sizes.add(example.image.shape[:2])

@@ -10,7 +10,6 @@ import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jaxseg import build
 from jaxseg.commands.check import check, format_findings
 from jaxseg.commands.pack import SHARD_BYTES, Packer
 from jaxseg.core import UserError
@@ -19,6 +18,7 @@ from jaxseg.data.catalogue import CATALOGUE, Entry
 from jaxseg.data.packed import read_manifest
 from jaxseg.data.potsdam_tiles import prepare_potsdam
 from jaxseg.data.source import Source
+from jaxseg.sections import call, check_keys, pick
 
 # Reading examples may take this long, so that a check is over within a minute.
 _SECONDS = 45.0
@@ -28,7 +28,7 @@ def run_list(arguments: argparse.Namespace) -> int:
     """Prints what is known of every data set, or of one."""
     names = [arguments.name] if arguments.name else sorted(CATALOGUE)
     for name in names:
-        entry = build.pick("NAME", name, CATALOGUE)
+        entry = pick("NAME", name, CATALOGUE)
         counts = ", ".join(f"{split} {count:,}" for split, count in entry.expected.items())
         print(f"{name}: {entry.title}")
         for title, text in (
@@ -53,7 +53,7 @@ def run_check(arguments: argparse.Namespace) -> int:
         if field in inspect.signature(opener).parameters:
             fields.setdefault(field, value)
     splits = {
-        split: functools.partial(build.call, "data", opener, fields, split=split)
+        split: functools.partial(call, "data", opener, fields, split=split)
         for split in _splits(arguments)
     }
     findings = check(splits, _entry(arguments), arguments.seconds)
@@ -71,7 +71,7 @@ def run_pack(arguments: argparse.Namespace) -> int:
     splits: dict[str, Source] = {}
     for split in _splits(arguments):
         try:
-            splits[split] = build.call("data", opener, fields, split=split)
+            splits[split] = call("data", opener, fields, split=split)
         except UserError as error:
             raise UserError(
                 f"{error}\nTo pack only the splits that you have: --split=A,B"
@@ -83,6 +83,7 @@ def run_pack(arguments: argparse.Namespace) -> int:
         channels=fields.get("channels", 3),
         shard_bytes=int(arguments.shard_mib * 2**20),
         rule=CATALOGUE[arguments.name].rule,
+        decoded=arguments.decoded,
     )
     manifest = packer.pack(splits, arguments.regions)
     total = sum(
@@ -111,10 +112,10 @@ def run_tiles(arguments: argparse.Namespace) -> int:
 
 def _opener(arguments: argparse.Namespace) -> tuple[Callable[..., Source], dict[str, Any]]:
     """Returns the function that opens the data set, and its fields but for the split."""
-    opener = build.pick("NAME", arguments.name, SOURCES)
+    opener = pick("NAME", arguments.name, SOURCES)
     fields = dict(_field(word) for word in arguments.set)
     parameters = inspect.signature(opener).parameters
-    build.check_keys("data", fields, set(parameters) - {"split", "root"})
+    check_keys("data", fields, set(parameters) - {"split", "root"})
     if "root" in parameters:
         if not arguments.root:
             raise UserError(f"--root is missing; give the folder of {arguments.name}")
@@ -146,7 +147,7 @@ def _entry(arguments: argparse.Namespace) -> Entry:
     name = arguments.name
     if name == "packed":
         name = read_manifest(str(pathlib.Path(arguments.root).expanduser()))["source"]
-    return build.pick("the source of the packed set", name, CATALOGUE)
+    return pick("the source of the packed set", name, CATALOGUE)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -170,6 +171,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     packing.add_argument(
         "--shard-mib", type=float, default=SHARD_BYTES / 2**20, help="size of a shard (%(default)s)"
+    )
+    packing.add_argument(
+        "--decoded", action="store_true", help="keep pixels: faster to read, many times the room"
     )
     tiling = commands.add_parser("tiles", help="cut the images of ISPRS Potsdam into tiles")
     tiling.add_argument("--root", required=True, help="folder of the release, or of IIC's archive")

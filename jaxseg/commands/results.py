@@ -5,7 +5,7 @@ print is kept apart, by its source). Measured ones are kept in a JSON file besid
 for each evaluation of a work directory, so that the page can be made again without those.
 
 Labels tell a retrieval (kNN) which class a segment has, and an assignment (Hungarian) only which
-cluster is which class: the two never share a table.
+cluster is which class: the two never share a table. Nor do runs that have learned from labels.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from jaxseg.data.packed import read_manifest
 from jaxseg.writer import write_atomic
 
 RETRIEVAL, HUNGARIAN = "retrieval (kNN)", "Hungarian"
+SUPERVISED = "learned from labels"  # a linear probe, say: an upper mark
 
 # The benchmark of published.json that a data set and a way of matching belong to.
 BENCHMARKS = {
@@ -145,16 +146,17 @@ def _measured_row(record: Mapping[str, Any], config: Mapping[str, Any]) -> dict[
     data = protocol["data"]
     if data == "packed":
         data = _source_of_packed(config["data"]["root"])
-    model = protocol["model"]
-    name = config["method"]["name"] if model == "trained" else f"{model} + {protocol['probe']}"
+    method = config["method"]["name"]
+    matching = RETRIEVAL if retrieved else SUPERVISED if record.get("supervised") else HUNGARIAN
+    refine = protocol.get("refine", "none")
     row = {
         "data": data,
-        "method": name,
+        "method": method if record["name"] == method else f"{method}: {record['name']}",
         "Acc": _percent(scores["accuracy"]),
         "mIoU": _percent(scores["miou"]),
         "split": _split(protocol["test_split"], data),
-        "matching": RETRIEVAL if retrieved else HUNGARIAN,
-        "CRF": str(protocol.get("crf") or protocol.get("refine") or "no"),
+        "matching": matching,
+        "CRF": "no" if refine == "none" else refine,
         "k": str(protocol.get("k", "")),
         "seed": str(protocol["seed"]),
         "checkpoint": f"{protocol['select']}, step {protocol['selected_step']}",
@@ -187,7 +189,9 @@ def render(measured: Sequence[Mapping[str, Any]]) -> str:
     """Returns the page, from the published results and rows of `measured_rows`."""
     tables = published_rows()
     for row in measured:
-        key = (BENCHMARKS.get((row["data"], row["matching"]), row["data"]), row["matching"])
+        # What has learned from labels stands by the name of the benchmark that it is a mark for.
+        kind = HUNGARIAN if row["matching"] == SUPERVISED else row["matching"]
+        key = (BENCHMARKS.get((row["data"], kind), row["data"]), row["matching"])
         shown = {name: str(value) for name, value in row.items() if name != "data"}
         tables.setdefault(key, []).append(shown | {"": "**measured**"})
     parts = [_HEAD]

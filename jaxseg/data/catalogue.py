@@ -79,7 +79,7 @@ _COCOSTUFF = Entry(
     "unlabelled); splits train, val, train+val",
     classes="182, the ids of stuffthingmaps",
     licence=f"{_COCO_LICENCE}; maps CC BY 4.0: COCO-Stuff (stuffthingmaps_trainval2017.zip)",
-    tested="21 real maps, fixtures",
+    tested="fixtures; 21 real images with maps, as cocostuff27",
     expected=coco.EXPECTED["cocostuff182"],
 )
 _CURATED7 = (
@@ -239,7 +239,7 @@ CATALOGUE: dict[str, Entry] = {
         layout="no files",
         classes="8 wholes, 15 parts",
         licence="that of jaxseg",
-        tested="real files",
+        tested="embedded",
         expected=scenes.DEFAULT_COUNT,
     ),
     "tfds": Entry(

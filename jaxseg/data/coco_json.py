@@ -7,6 +7,7 @@ from typing import Any
 
 from jaxseg.core import UserError
 from jaxseg.data.folder import few
+from jaxseg.data.labelled import list_folder
 
 
 def read_annotations(path: str, **fields: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
@@ -59,9 +60,7 @@ def require_files(top: str, names: Iterable[str], source: str, remedy: str) -> N
     wanted = list(names)
     there: set[str] = set()
     for folder in {os.path.dirname(name) for name in wanted}:
-        path = os.path.join(top, folder)
-        if os.path.isdir(path):
-            there |= {os.path.join(folder, name) for name in os.listdir(path)}
+        there |= {os.path.join(folder, n) for n in list_folder(os.path.join(top, folder))}
     if missing := [name for name in wanted if name not in there]:
         raise UserError(
             f"{len(missing)} of {len(wanted)} files that {source} names are not in data.root "

@@ -15,7 +15,6 @@ our reading (METHODS 3.8).
 """
 
 import dataclasses
-import functools
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,7 +24,7 @@ import numpy as np
 from jaxseg.core import UserError
 from jaxseg.data.coco_json import read_annotations
 from jaxseg.data.folder import few
-from jaxseg.data.labelled import Labelled, checked, open_root, split_parts
+from jaxseg.data.labelled import Labelled, checked, list_folder, open_root, split_parts
 from jaxseg.data.masks import decode_runs
 
 # The parts in the order of "dp_masks", each with its group (DensePose's data format, 2018).
@@ -185,17 +184,14 @@ def _rows(path: str) -> list[tuple[Mapping[str, Any], tuple[Person, ...]]]:
 def _images(top: str, records: Sequence[Mapping[str, Any]]) -> list[str]:
     """Returns the image files: those of 2014 if their folder is there, else those of 2017."""
 
-    @functools.cache
-    def listing(folder: str) -> frozenset[str]:
-        path = os.path.join(top, folder)
-        return frozenset(os.listdir(path) if os.path.isdir(path) else ())
-
+    folders = ("train2014", "val2014", "train2017", "val2017")
+    there = {folder: list_folder(os.path.join(top, folder)) for folder in folders}
     names: list[str] = []
     missing: list[str] = []
     for record in records:
         old, new = record["file_name"], f"{record['id']:012d}.jpg"
-        places = (("train2014", old), ("val2014", old), ("train2017", new), ("val2017", new))
-        found = [f"{folder}/{name}" for folder, name in places if name in listing(folder)]
+        places = zip(folders, (old, old, new, new), strict=True)
+        found = [f"{folder}/{name}" for folder, name in places if name in there[folder]]
         if found:
             names.append(found[0])
         else:

@@ -128,9 +128,13 @@ def _read_image(
 def _plain_bytes(path: str | os.PathLike[str], stream: BinaryIO | None) -> bytes:
     """Returns the file's bytes if it begins as a JPEG or PNG; what cannot be read has none."""
     try:
-        with open(path, "rb") if stream is None else contextlib.nullcontext(stream) as file:
-            head = file.read(8)
-            return head + file.read() if head.startswith(SIGNATURES) else b""
+        # Without a buffer, so that the bytes are not copied once more.
+        with (
+            open(path, "rb", buffering=0) if stream is None else contextlib.nullcontext(stream)
+        ) as file:
+            is_plain = file.read(8).startswith(SIGNATURES)
+            file.seek(0)
+            return file.read() if is_plain else b""
     except OSError:
         return b""
 

@@ -99,6 +99,19 @@ def open_root(data_set: str, root: str, split: str, places: Mapping[str, str], r
     return top
 
 
+def list_folder(path: str) -> frozenset[str]:
+    """Returns the names in a folder, none if there is no such folder.
+
+    Raises UserError if it cannot be listed.
+    """
+    try:
+        return frozenset(os.listdir(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return frozenset()
+    except OSError as error:
+        raise UserError(f"cannot list {path}: {error.strerror}. Mend its permissions") from error
+
+
 def split_parts(split: str) -> list[str]:
     """Returns the parts of a split such as "train+val", which is both, one after the other.
 

@@ -92,16 +92,23 @@ def fill_polygon(polygon: Sequence[float], height: int, width: int) -> np.ndarra
         raise ValueError("a polygon is not a list of three or more pairs of numbers")
     x0, y0 = points[0::2], points[1::2]
     x1, y1 = np.roll(x0, -1), np.roll(y0, -1)
-    first = int(np.clip(np.floor(y0.min()), 0, height))
-    end = int(np.clip(np.ceil(y0.max()), 0, height))
-    centres = np.arange(first, end)[:, None] + 0.5
+    # Only the window around the polygon is computed.
+    top, bottom = _extent(y0, height)
+    left, right = _extent(x0, width)
+    centres = np.arange(top, bottom)[:, None] + 0.5
     # An edge counts where the centre line of a row lies between its ends, the upper one included.
     row, edge = np.nonzero((y0 <= centres) != (y1 <= centres))
     slope = (x1[edge] - x0[edge]) / (y1[edge] - y0[edge])
-    crossing = x0[edge] + (row + first + 0.5 - y0[edge]) * slope
-    column = np.clip(np.ceil(crossing - 0.5), 0, width).astype(np.int64)
-    flips = np.zeros((end - first, width + 1), np.int32)
-    np.add.at(flips, (row, column), 1)
+    crossing = x0[edge] + (row + top + 0.5 - y0[edge]) * slope
+    column = np.clip(np.ceil(crossing - 0.5), left, right).astype(np.int64) - left
+    flips = np.zeros((bottom - top, right - left + 1), bool)
+    np.logical_xor.at(flips, (row, column), True)
     mask = np.zeros((height, width), bool)
-    mask[first:end] = np.cumsum(flips, axis=1)[:, :width] % 2 == 1
+    mask[top:bottom, left:right] = np.logical_xor.accumulate(flips, axis=1)[:, :-1]
     return mask
+
+
+def _extent(places: np.ndarray, side: int) -> tuple[int, int]:
+    """Returns the pixels that points touch, first and end, within a side."""
+    first = int(np.clip(np.floor(places.min()), 0, side))
+    return first, int(np.clip(np.ceil(places.max()), first, side))

@@ -18,7 +18,7 @@ from absl import flags
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxseg.core import Batch, Stream, UserError
-from jaxseg.data.rows import EpochRows, EvalRows, Row, TrainRows
+from jaxseg.data.rows import EpochRows, EvalRows, Row, TrainRows, stack
 from jaxseg.data.source import Source
 from jaxseg.data.tokens import TokenStore
 from jaxseg.views.geometry import EvalView, TrainView
@@ -40,7 +40,7 @@ def fill_up(rows: list[Row], count: int) -> Row:
         if "label" in empty:
             empty["label"] = {k: np.full_like(v, -1) for k, v in empty["label"].items()}
         rows = rows + [empty] * missing
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
+    return stack(rows)
 
 
 def _buckets(rows: Iterable[Row], batch_size: int) -> Iterator[Row]:
@@ -191,8 +191,7 @@ class Pipeline:
     def batches(self, start: int = 0) -> Iterator[Batch]:
         """Returns the endless training batches from step `start` on."""
         rows = self._rows()
-        dataset = grain.MapDataset.source(rows).batch(rows.host[0])
-        return _ahead(self._read(dataset, start), _placer(self.mesh), 1)
+        return _ahead(self._read(grain.MapDataset.source(rows), start), _placer(self.mesh), 1)
 
     def stream(self, step: int) -> Stream:
         """Returns the epoch of `step` as a re-iterable stream.

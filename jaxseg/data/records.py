@@ -6,9 +6,9 @@
 
 `what` is "image", "regions" or "label/KIND". `coding` of an image is "file", the bytes of an image
 file as they were found, or "file, unturned" where its EXIF orientation is not to be applied, or
-"png", pixels that were no file's. Maps are PNGs of value + 1, so that
--1 (ignored) is 0: "png8" and "png16" are grey, "png32" has the four bytes of a u32, lowest first,
-in the four channels.
+"png", pixels that were no file's, or "pixels H W Ch", the bytes of the decoded image. Maps are
+PNGs of value + 1, so that -1 (ignored) is 0: "png8" and "png16" are grey, "png32" has the four
+bytes of a u32, lowest first, in the four channels.
 """
 
 import json
@@ -23,19 +23,27 @@ from jaxseg.data.source import Example
 
 _LENGTH = struct.Struct("<I")
 _LABEL = "label/"
+_PIXELS = "pixels"
 _FILES = {"file": True, "file, unturned": False}  # whether the EXIF orientation is applied
 
 
-def encode_example(example: Example, stored: bytes | None, channels: int) -> bytes:
+def encode_example(
+    example: Example, stored: bytes | None, channels: int, decoded: bool = False
+) -> bytes:
     """Returns the record of an example; `decode_example` gives the very same one back.
 
     `stored` is the image file that the image was read from, if it was; it is kept as it is where it
     decodes to the image, with `channels` as in `read_image`, and else the pixels are kept as PNG.
+    With `decoded` the pixels are kept as they are: many times the bytes, and nothing to decode.
 
     Raises:
       UserError: a label or region map holds a value below -1.
     """
-    blobs = [_encode_image(example, stored, channels)]
+    if decoded:
+        shape = " ".join(map(str, example.image.shape))
+        blobs = [("image", f"{_PIXELS} {shape}", example.image.tobytes())]
+    else:
+        blobs = [_encode_image(example, stored, channels)]
     maps = {_LABEL + kind: label for kind, label in example.label.items()}
     if example.regions is not None:
         maps["regions"] = example.regions
@@ -54,12 +62,13 @@ def decode_example(record: bytes, channels: int, labels: bool = True) -> Example
     """
     name, image, label, regions = "?", None, {}, None
     try:
-        (length,) = _LENGTH.unpack_from(record)
+        view = memoryview(record)  # whose parts are no copies
+        (length,) = _LENGTH.unpack_from(view)
         start = _LENGTH.size + length
-        header = json.loads(record[_LENGTH.size : start])
+        header = json.loads(bytes(view[_LENGTH.size : start]))
         name = header["name"]
         for what, coding, size in header["blobs"]:
-            blob = record[start : start + size]
+            blob = view[start : start + size]
             start += size
             if what == "image":
                 image = _decode_image(blob, coding, channels, name)
@@ -92,9 +101,12 @@ def _decodes_to(stored: bytes, coding: str, image: np.ndarray, channels: int) ->
         return False
 
 
-def _decode_image(blob: bytes, coding: str, channels: int, name: str) -> np.ndarray:
+def _decode_image(blob: bytes | memoryview, coding: str, channels: int, name: str) -> np.ndarray:
     if coding in _FILES:
-        return decode_image(blob, name, channels, upright=_FILES[coding])
+        return decode_image(bytes(blob), name, channels, upright=_FILES[coding])
+    if coding.startswith(_PIXELS):
+        shape = [int(side) for side in coding.split()[1:]]
+        return np.frombuffer(blob, np.uint8).reshape(shape)
     pixels = _unpng(blob)
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB if channels == 3 else cv2.COLOR_BGRA2RGBA)
 
@@ -112,7 +124,7 @@ def _encode_map(array: np.ndarray, what: str, name: str) -> tuple[str, bytes]:
     return "png32", _png(np.ascontiguousarray(shifted).view(np.uint8).reshape(*array.shape, 4))
 
 
-def _decode_map(blob: bytes, coding: str) -> np.ndarray:
+def _decode_map(blob: memoryview, coding: str) -> np.ndarray:
     stored = _unpng(blob)
     expected = {"png8": (np.uint8, 2), "png16": (np.uint16, 2), "png32": (np.uint8, 3)}[coding]
     if (stored.dtype, stored.ndim) != expected:
@@ -131,7 +143,7 @@ def _png(array: np.ndarray) -> bytes:
     return data.tobytes()
 
 
-def _unpng(blob: bytes) -> np.ndarray:
+def _unpng(blob: bytes | memoryview) -> np.ndarray:
     stored = cv2.imdecode(np.frombuffer(blob, np.uint8), cv2.IMREAD_UNCHANGED)
     if stored is None:
         raise ValueError("a PNG of it cannot be decoded")

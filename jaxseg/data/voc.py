@@ -25,7 +25,7 @@ import scipy.io
 from jaxseg.core import UserError
 from jaxseg.data.folder import few
 from jaxseg.data.images import Unreadable, read_label
-from jaxseg.data.labelled import Labelled, checked, open_root
+from jaxseg.data.labelled import Labelled, checked, list_folder, open_root
 
 CLASSES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair",
@@ -228,8 +228,7 @@ class Places:
         return tuple(found)
 
     def _stems(self, folder: str, suffix: str) -> set[str]:
-        path = os.path.join(self.top, folder)
-        names = os.listdir(path) if os.path.isdir(path) else []
+        names = list_folder(os.path.join(self.top, folder))
         return {name.removesuffix(suffix) for name in names if name.endswith(suffix)}
 
     def _read(self, name: str) -> tuple[str, ...]:

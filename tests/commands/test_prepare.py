@@ -14,6 +14,7 @@ from jaxseg.commands import prepare
 from jaxseg.core import UserError
 from jaxseg.data import SOURCES
 from jaxseg.data.catalogue import CATALOGUE
+from jaxseg.data.packed import open_packed
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -46,6 +47,14 @@ def wrong_lines(out):
 
 def test_every_source_is_in_the_catalogue():
     assert CATALOGUE.keys() == SOURCES.keys()
+
+
+def test_the_documented_table_is_that_of_the_catalogue():
+    text = (ROOT / "docs/data.md").read_text()
+    for name in CATALOGUE.keys() - {"packed"}:
+        entry = CATALOGUE[name]
+        counts = ", ".join(f"{split} {count:,}" for split, count in entry.expected.items())
+        assert f"| {name} | {entry.tested} | {counts or 'none'} |" in text
 
 
 def test_the_list_says_what_is_needed(capsys):
@@ -175,6 +184,20 @@ def test_pack_and_check_what_was_packed(camvid, tmp_path, capsys):
     assert f"{shard.name}. Copy these shards again" in capsys.readouterr().out
     assert prepare.main(pack) == 0
     assert "packed already, 6 images" in capsys.readouterr().out
+
+
+def test_decoded_images_are_kept_as_pixels_and_are_the_same(camvid, tmp_path):
+    for decoded in ([], ["--decoded"]):
+        out = tmp_path / f"packed{len(decoded)}"
+        pack = ["pack", "camvid", f"--root={camvid}", f"--out={out}", "--split=val", *decoded]
+        assert prepare.main(pack) == 0
+        (shard,) = out.glob("*.arrayrecord")
+        assert (b'"pixels ' in shard.read_bytes()) == bool(decoded)
+    stored, pixels = (open_packed(str(tmp_path / f"packed{n}"), "val") for n in (0, 1))
+    for index in range(len(stored)):
+        np.testing.assert_array_equal(stored[index].image, pixels[index].image, strict=True)
+    with pytest.raises(UserError, match="holds another pack, whose decoded is true"):
+        prepare.main([*pack[:-1]])
 
 
 def test_fields_of_the_data_set_can_be_set(tmp_path, capsys):

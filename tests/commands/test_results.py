@@ -82,6 +82,7 @@ def workdir(path, data="cocostuff27", count=2175, **protocol):
     config = {"method": {"name": "infoseg"}, "data": {"name": data, "root": str(path)}}
     (path / "config.json").write_text(json.dumps(config))
     record = {
+        "name": "infoseg",
         "scores": {"accuracy": 0.21875, "miou": None},
         "protocol": {
             "model": "trained", "probe": "Argmax()", "matching": "hungarian, over the test split",
@@ -119,13 +120,24 @@ def test_another_number_of_images_is_said(tmp_path):
 
 
 def test_runs_on_packed_data_and_retrieval(tmp_path):
-    run = workdir(tmp_path / "run", "packed", 855, matching="retrieval", k=20, crf="yes")
+    run = workdir(tmp_path / "run", "packed", 855, matching="retrieval", k=20, refine="crf")
     manifest = {"format": "jaxseg-packed", "version": 1, "source": "potsdam"}
     (run / "manifest.json").write_text(json.dumps(manifest))
     (row,) = results.measured_rows(run)
     assert (row["data"], row["matching"], row["k"], row["CRF"]) == (
-        "potsdam", results.RETRIEVAL, "20", "yes",
+        "potsdam", results.RETRIEVAL, "20", "crf",
     )  # fmt: skip
+
+
+def test_what_has_learned_from_labels_has_a_table_of_its_own(tmp_path):
+    run = workdir(tmp_path / "run", "potsdam", 855, matching="identity, over the test split")
+    path = run / "evaluation" / "infoseg.json"
+    record = json.loads(path.read_text()) | {"name": "linear_probe", "supervised": True}
+    path.write_text(json.dumps(record))
+    (row,) = results.measured_rows(run)
+    assert (row["method"], row["matching"]) == ("infoseg: linear_probe", results.SUPERVISED)
+    page = dict(tables(results.render([row])))
+    assert [r["Acc"] for r in page[f"Potsdam-6, {results.SUPERVISED}"]] == ["21.88"]
 
 
 def test_a_folder_without_a_run(tmp_path):

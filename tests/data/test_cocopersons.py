@@ -86,12 +86,23 @@ def test_overlaps_count_once(tmp_path):
     assert len(open_cocopersons(root, "train")) == 1
 
 
-def test_the_list_is_kept(root, monkeypatch):
-    open_cocopersons(str(root), "train")
-    [path] = (root / "jaxseg-lists").iterdir()
-    assert "our list" in path.read_text().splitlines()[0]
-    monkeypatch.setattr(cocopersons, "decode_mask", None)
-    assert len(open_cocopersons(str(root), "train")) == COUNTS["train"]
+def test_the_list_and_its_masks_are_kept(root, monkeypatch):
+    first = open_cocopersons(str(root), "train")
+    masks, names = sorted((root / "jaxseg-lists").iterdir())
+    assert (masks.suffix, names.suffix) == (".json", ".txt")
+    lines = names.read_text().splitlines()
+    assert "our list" in lines[0]
+    assert lines[2:] == [name.removeprefix("train2017/") for name in first.source.names]
+    with monkeypatch.context() as patch:
+        patch.setattr(cocopersons, "chosen", None)
+        again = open_cocopersons(str(root), "train")
+    assert again == first
+    # Another annotation file: the list is computed again.
+    path = root / "annotations" / "instances_train2017.json"
+    content = json.loads(path.read_text())
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] != 5000]
+    write_json(path, content)
+    assert len(open_cocopersons(str(root), "train")) == len(first) - 1
 
 
 def test_messages(tmp_path):

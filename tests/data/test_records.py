@@ -39,10 +39,11 @@ MAPS = st.sampled_from([254, 255, 65534, 65535, 2**31 - 1]).flatmap(
 
 
 @settings(max_examples=50, deadline=None)
-@given(MAPS, st.none() | MAPS, st.text(max_size=5), st.sampled_from([3, 4]))
-def test_any_example_comes_back(label, regions, name, channels):
+@given(MAPS, st.none() | MAPS, st.text(max_size=5), st.sampled_from([3, 4]), st.booleans())
+def test_any_example_comes_back(label, regions, name, channels, decoded):
     example = Example(picture(channels), {"class": label, "part": label[::-1]}, regions, name)
-    assert_equal(decode_example(encode_example(example, None, channels), channels), example)
+    record = encode_example(example, None, channels, decoded)
+    assert_equal(decode_example(record, channels), example)
 
 
 @pytest.mark.parametrize("value", [-1, 254, 255, 65534, 65535, 2**31 - 1])

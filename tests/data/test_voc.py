@@ -120,6 +120,16 @@ def test_messages(png):
         open_voc12(str(png), "trainaug", augmented="none")
 
 
+def test_a_folder_without_permission(png, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", path)
+
+    # Not with chmod: tests may run as root, who may do everything.
+    monkeypatch.setattr("os.listdir", refuse)
+    with pytest.raises(UserError, match=r"cannot list .*JPEGImages: Permission denied"):
+        open_voc12(str(png), "train")
+
+
 def test_real_subset(real_data):
     root = str(real_data("voc12_subset"))
     for split, count in (("train", 100), ("val", 80)):
