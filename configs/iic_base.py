@@ -76,9 +76,9 @@ def potsdam(config: ConfigDict) -> ConfigDict:
 
 
 def small(config: ConfigDict) -> ConfigDict:
-    """Makes it fit two CPU cores: a quarter of the channels, views of 96 pixels, shifts up to 3."""
+    """Makes it fit two CPU cores: a quarter of the channels, views of 96 pixels, shifts of 1."""
     config.method.widths = (16, 32, 64, 64, 64, 64)
-    config.method.displacement = 3
+    config.method.displacement = 1
     config.data.resize = 128
     config.data.crop = 96
     config.data.test_resize = 128

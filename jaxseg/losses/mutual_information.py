@@ -1,5 +1,6 @@
 """Mutual information as a loss: bounds on scores (InfoSeg), and between label maps (IIC)."""
 
+import functools
 import sys
 
 import jax
@@ -76,19 +77,40 @@ def iic(
     return -jnp.sum(joint * information) / (joint.shape[0] * joint.shape[1])
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _joint(p1: Array, p2: Array, displacement: int) -> Array:
     """Returns the joint of every shift, f32[2T+1 2T+1 K K], as one convolution.
 
     The batch is what the convolution contracts over ("C", "I") and p2 is the kernel, as large as
-    the map; the classes of the two maps are its batch and its output channels.
+    the map; the classes of the two maps are its batch and its output channels. Its derivatives are
+    ordinary convolutions by a kernel of 2T+1 cells, which XLA would not find.
     """
-    padding = [(displacement, displacement)] * 2
+    return _convolve(p1, p2, displacement, ("CHWN", "IHWO", "HWNC"))
+
+
+def _joint_forward(p1: Array, p2: Array, displacement: int) -> tuple[Array, tuple[Array, Array]]:
+    return _joint(p1, p2, displacement), (p1, p2)
+
+
+def _joint_backward(
+    displacement: int, maps: tuple[Array, Array], change: Array
+) -> tuple[Array, Array]:
+    p1, p2 = maps
+    by_p1 = _convolve(p2, change[::-1, ::-1], displacement, ("NHWC", "HWOI", "NHWC"))
+    by_p2 = _convolve(p1, change, displacement, ("NHWC", "HWIO", "NHWC"))
+    return by_p1, by_p2
+
+
+_joint.defvjp(_joint_forward, _joint_backward)
+
+
+def _convolve(x: Array, kernel: Array, displacement: int, axes: tuple[str, str, str]) -> Array:
     return lax.conv_general_dilated(
-        p1,
-        p2,
+        x,
+        kernel,
         window_strides=(1, 1),
-        padding=padding,
-        dimension_numbers=("CHWN", "IHWO", "HWNC"),
+        padding=[(displacement, displacement)] * 2,
+        dimension_numbers=axes,
         # The loss is a small difference of large terms: not in bfloat16 or TF32.
         precision=lax.Precision.HIGHEST,
     )

@@ -107,3 +107,31 @@ def test_bounds_of_large_scores_do_not_overflow():
         slopes = jax.jit(jax.grad(bound, argnums=(0, 1)))(positive, negative)
         assert all(np.isfinite(s).all() for s in slopes)
         assert (slopes[0] < 0).all()  # descent raises positive scores
+
+
+@pytest.mark.parametrize("displacement", [0, 1, 2])
+def test_derivatives_of_the_joint_in_both_maps(displacement):
+    rng = np.random.default_rng(0)
+    p1, p2 = (jnp.asarray(rng.random((2, 4, 5, 3)), jnp.float32) for _ in range(2))
+    side = 2 * displacement + 1
+    change = jnp.asarray(rng.normal(size=(side, side, 3, 3)), jnp.float32)
+
+    def by_slices(p1, p2):
+        padded = jnp.pad(p1, ((0, 0), (displacement,) * 2, (displacement,) * 2, (0, 0)))
+        return jnp.stack(
+            [
+                jnp.stack(
+                    [
+                        jnp.einsum("bhwc,bhwd->cd", padded[:, i : i + 4, j : j + 5], p2)
+                        for j in range(side)
+                    ]
+                )
+                for i in range(side)
+            ]
+        )
+
+    np.testing.assert_allclose(mi._joint(p1, p2, displacement), by_slices(p1, p2), rtol=1e-5)
+    found = jax.grad(lambda *p: (mi._joint(*p, displacement) * change).sum(), (0, 1))(p1, p2)
+    expected = jax.grad(lambda *p: (by_slices(*p) * change).sum(), (0, 1))(p1, p2)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
