@@ -3,15 +3,16 @@
 python benchmarks/kmeans.py --points=1000000 --clusters=27,512
 
 Unit vectors of 128 dimensions around `--centres` directions, float32, Euclidean; all libraries
-start from the same points and take every point. `round` is one Lloyd round, the difference of a run
-of `--more` rounds and one of one round divided by their number, so that no preparation counts;
-`fit` is a run of 20 rounds with all its preparation. The libraries take turns, and the best of
-`--repeats` counts. `cpu_seconds` is the processor time of all threads, which other programs on the
-machine disturb less. FAISS is left out where faiss-cpu is not installed. `ratio` is the time of the
-faster of the others over ours: 1 or more is a win.
+start from the same points and take every point. `fit` is a run of 20 Lloyd rounds with all its
+preparation; `round` is one of them, the difference to a run of one round divided by 19, so that no
+preparation counts. The libraries take turns, and the best of `--repeats` counts. `cpu_seconds` is
+the processor time of all threads, which other programs on the machine disturb less than the time on
+the wall. FAISS is left out where faiss-cpu is not installed. `ratio` is the time of the faster of
+the others over ours: 1 or more is a win.
 """
 
 import argparse
+import functools
 import json
 import time
 from collections.abc import Callable
@@ -71,31 +72,33 @@ def seconds(function: Callable[[], object]) -> np.ndarray:
     return np.array([time.perf_counter() - wall, time.process_time() - cpu])
 
 
-def measure(points: np.ndarray, k: int, repeats: int, more: int, fit: bool) -> dict:
+def measure(points: np.ndarray, k: int, repeats: int) -> dict:
     """Returns seconds and ratios for one number of clusters."""
     runs = contenders(points, points[:k].copy())
     runs["jaxseg"](1)  # compiles
-    tasks = {"round": [1, more]} | ({"fit": [FIT_ROUNDS]} if fit else {})
-    times = {name: {task: [] for task in tasks} for name in runs}
+    times: dict = {name: {1: [], FIT_ROUNDS: []} for name in runs}
     for _ in range(repeats):
         for name, run in runs.items():
-            for task, rounds in tasks.items():
-                spent = [seconds(lambda run=run, n=n: run(n)) for n in rounds]
-                one = (spent[-1] - spent[0]) / (more - 1) if task == "round" else spent[0]
-                times[name][task].append(one)
-    found = {}
-    for task in tasks:
-        best = {name: np.min(times[name][task], axis=0) for name in runs}
-        others = np.min([best[name] for name in runs if name != "jaxseg"], axis=0)
-        ratio = others / best["jaxseg"]
-        found[task] = {
-            "seconds": {name: round(float(t[0]), 4) for name, t in best.items()},
-            "cpu_seconds": {name: round(float(t[1]), 4) for name, t in best.items()},
-            "points_per_second": round(len(points) / float(best["jaxseg"][0])),
+            for rounds, found in times[name].items():
+                found.append(seconds(functools.partial(run, rounds)))
+    best = {n: {r: np.min(t, axis=0) for r, t in of.items()} for n, of in times.items()}
+    spent = {
+        "fit": {name: of[FIT_ROUNDS] for name, of in best.items()},
+        "round": {n: (of[FIT_ROUNDS] - of[1]) / (FIT_ROUNDS - 1) for n, of in best.items()},
+    }
+    result = {}
+    for task, by_name in spent.items():
+        others = np.min([t for name, t in by_name.items() if name != "jaxseg"], axis=0)
+        ratio = others / by_name["jaxseg"]
+        points_done = len(points) * (FIT_ROUNDS if task == "fit" else 1)
+        result[task] = {
+            "seconds": {name: round(float(t[0]), 4) for name, t in by_name.items()},
+            "cpu_seconds": {name: round(float(t[1]), 4) for name, t in by_name.items()},
+            "points_per_second": round(points_done / float(by_name["jaxseg"][0])),
             "ratio": round(float(ratio[0]), 2),
             "ratio_cpu": round(float(ratio[1]), 2),
         }
-    return found
+    return result
 
 
 def main() -> None:
@@ -105,14 +108,10 @@ def main() -> None:
     parser.add_argument("--clusters", default="27,512")
     parser.add_argument("--centres", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--more", type=int, default=9)
-    parser.add_argument("--fit", action="store_true", help="time fits of 20 rounds too")
     arguments = parser.parse_args()
     points = make_points(arguments.points, arguments.size, arguments.centres)
     result = {
-        f"{arguments.points} x {arguments.size} x {k}": measure(
-            points, k, arguments.repeats, arguments.more, arguments.fit
-        )
+        f"{arguments.points} x {arguments.size} x {k}": measure(points, k, arguments.repeats)
         for k in map(int, arguments.clusters.split(","))
     }
     print(json.dumps(result | {"device": str(jax.devices()[0])}, indent=2))
