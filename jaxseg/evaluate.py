@@ -106,13 +106,17 @@ def _map_maps(
 ) -> Output:
     """Returns the output with its maps [B h w ...] changed, and what is no map by `rest`.
 
-    Maps are the features, the logits, and what has the cells of either in `aux`.
+    Maps are the features, the logits, and what is [B h w D] with the cells of either in `aux`.
     """
     grids = {x.shape[1:3] for x in (output.features, output.logits) if x is not None}
+
+    def fitting(x: Array) -> Callable[[Array], Array]:
+        return change if x.ndim == 4 and x.shape[1:3] in grids else rest
+
     return Output(
         features=change(output.features),
         logits=None if output.logits is None else change(output.logits),
-        aux={k: (change if x.shape[1:3] in grids else rest)(x) for k, x in output.aux.items()},
+        aux={name: fitting(x)(x) for name, x in output.aux.items()},
     )
 
 

@@ -164,7 +164,9 @@ def embedding(result: Result, points: int = 1500) -> Figure:
         columns = np.minimum((x + 0.5) / width * shown.shape[1], shown.shape[1] - 1).astype(int)
         segments.append(shown[rows, columns])
         images.append(np.full(len(cells), i))
-    prototypes = samples.extra["prototypes"][0]
+    # Of an image that was predicted in squares there are as many copies as squares.
+    stored = samples.extra["prototypes"][0]
+    prototypes = stored.reshape(-1, stored.shape[-1])[: len(result.usage)]
     vectors = np.concatenate([*features, prototypes]).astype(np.float32)
     perplexity = min(30.0, (len(vectors) - 1) / 3)
     placed = TSNE(metric="cosine", init="random", perplexity=perplexity, random_state=0)
@@ -187,7 +189,8 @@ def embedding(result: Result, points: int = 1500) -> Figure:
 
 def histogram(result: Result, name: str, title: str, ends: tuple[float, float]) -> Figure:
     """One histogram over all sample images from their histograms `samples.extra[name]`."""
-    counts = np.sum([np.asarray(h, np.float64) for h in result.samples.extra[name]], axis=0)
+    each = [h.astype(np.float64).reshape(-1, h.shape[-1]) for h in result.samples.extra[name]]
+    counts = np.concatenate(each).sum(axis=0)
     edges = np.linspace(*ends, len(counts) + 1)
     figure = Figure(figsize=(5, 3), layout="constrained")
     axis = figure.subplots()

@@ -1,5 +1,8 @@
 """Pictures are drawn from what a run has kept."""
 
+import dataclasses
+
+import jax
 import numpy as np
 
 from jaxseg import report
@@ -30,6 +33,29 @@ def test_the_embedding_has_every_cell_and_prototype():
     assert cells.shape == (60, 2)
     assert stars.shape == (4, 2)
     assert np.isfinite(cells).all()
+
+
+def test_images_predicted_in_squares_have_copies_of_the_prototypes():
+    whole = make_result()
+    samples = whole.samples
+    extra = samples.extra | {
+        "prototypes": [np.stack([x] * 6) for x in samples.extra["prototypes"]],
+        "delta_histogram": [np.stack([x] * 6) for x in samples.extra["delta_histogram"]],
+    }
+    tiled = dataclasses.replace(whole, samples=dataclasses.replace(samples, extra=extra))
+    pictures = [
+        [c.get_offsets() for c in report.figures.embedding(result, points=60).axes[0].collections]
+        for result in (whole, tiled)
+    ]
+    jax.tree.map(np.testing.assert_array_equal, *pictures)
+    shares = [
+        report.figures.histogram(r, "delta_histogram", "delta", (0, 1))
+        .axes[0]
+        .patches[0]
+        .get_data()
+        for r in (whole, tiled)
+    ]
+    np.testing.assert_allclose(shares[0].values, shares[1].values)
 
 
 def test_histograms_of_the_samples_are_added_up():
