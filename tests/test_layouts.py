@@ -42,7 +42,7 @@ BATCH, CROP = 2, 32
 
 # Small networks: the fields of each method, and of its data where they are not the layout's.
 FROZEN = {"clusters": 2, "backbone": "vit_test", "dim": 8}
-PYRAMID = {"backbone": "resnet_test", "dim": 8}
+PYRAMID = {"backbone": "resnet_tiny", "dim": 8}
 SMALL: dict[str, tuple[dict, dict]] = {
     "infoseg": (
         {"features": 8, "patch_widths": (4,) * 5, "global_widths": (4,) * 3, "clusters": 2},

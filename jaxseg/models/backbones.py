@@ -60,6 +60,7 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     # A quarter of the channels, for two CPU cores.
     "resnet18_slim": partial(ResNet, blocks=(2, 2, 2, 2), bottleneck=False, stem=16),
     "resnet_test": partial(ResNet, blocks=(1, 1, 1, 3), stem=4),
+    "resnet_tiny": partial(ResNet, blocks=(1, 1, 1, 1), bottleneck=False, stem=4),
 }
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

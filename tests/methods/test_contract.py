@@ -26,7 +26,7 @@ def smooseg(**fields) -> Method:
 
 STEGO = METHODS["stego"](clusters=3, backbone="vit_test", dim=16, points=3, negatives=2)
 
-CLUSTERING = {"clusters": 3, "backbone": "resnet_test", "dim": 16, "size": 32, "sample_rounds": 2}
+CLUSTERING = {"clusters": 3, "backbone": "resnet_tiny", "dim": 16, "size": 32, "sample_rounds": 2}
 IIC = {"clusters": 3, "overclusters": 5, "steps_per_pass": 1, "displacement": 1}
 
 # Each method in the forms that run different code. A method without parameters has no step to test.
@@ -48,14 +48,14 @@ FORMS = {
     "iic-fpn-labels": METHODS["iic"](
         **IIC,
         network="fpn",
-        backbone="resnet_test",
+        backbone="resnet_tiny",
         dim=16,
         sobel=False,
         collapsed=True,
         labels_choose_pixels=True,
     ),
     "iic-res12": METHODS["iic"](**IIC, network="res12", stem=8),
-    "supervised": METHODS["supervised"](classes=3, backbone="resnet_test", dim=16),
+    "supervised": METHODS["supervised"](classes=3, backbone="resnet_tiny", dim=16),
     "online-probes": OnlineProbes(smooseg(), classes=4, clusters=5),
 }
 # These get cached tokens in the place of images.
@@ -91,7 +91,7 @@ def made(form: str):
     """The method, its first state, its compiled step on one device, and the states of two steps."""
     method = FORMS[form]
     batch = make_batch(form)
-    state = method.init(jax.random.key(0), batch)
+    state = jax.jit(method.init)(jax.random.key(0), batch)
     transforms = dict.fromkeys(state.params, optax.adam(3e-3))
     step = make_step(method, transforms, jax.random.key(1))
     return method, state, transforms, step

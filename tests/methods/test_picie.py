@@ -12,7 +12,7 @@ from jaxseg.methods.deepcluster import DeepCluster
 from jaxseg.methods.picie import PiCIE
 
 SMALL = {
-    "clusters": 3, "backbone": "resnet_test", "dim": 6, "size": 16, "sample_rounds": 3,
+    "clusters": 3, "backbone": "resnet_tiny", "dim": 6, "size": 16, "sample_rounds": 3,
     "sample_batches": 2,
 }  # fmt: skip
 
