@@ -18,16 +18,14 @@ os.environ["XLA_FLAGS"] = (
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Compiled programs are shared by the tests of a process and the runs that they start one after
 # another. Not by worker processes: a cache that is written and read at once has crashed.
-worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
-COMPILED = tempfile.mkdtemp(prefix=f"jaxseg-compiled-{worker}-")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED
+os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jaxseg-compiled-")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-atexit.register(shutil.rmtree, COMPILED, ignore_errors=True)
 
 import jax
 import pytest
 from absl import flags
 
+atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # grain reads absl flags, which only absl.app parses.
 flags.FLAGS.mark_as_parsed()
