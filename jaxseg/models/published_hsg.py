@@ -74,3 +74,16 @@ def grouping(arrays: Arrays) -> PyTree:
         names = [name for name in arrays if prefix.match(name)]
         found[level] = clustering_transformer({prefix.sub("", n): arrays[n] for n in names})
     return found
+
+
+def hierarchy(found: PyTree) -> tuple[PyTree, PyTree]:
+    """Returns (params, stats) of a `hierarchy.Hierarchy` of two levels, from what `grouping` gives.
+
+    Statistics that the weights are without are missing, and then only training can run.
+    """
+    levels = {"fine": "level_0", "coarse": "level_1"}
+    tables = {name: found[name] for name in ("rows", "columns")}
+    queries = {f"queries_{i}": found[f"{name}_queries"] for i, name in enumerate(levels)}
+    params = {ours: found[name]["params"] for name, ours in levels.items()}
+    stats = {ours: found[name]["stats"] for name, ours in levels.items()}
+    return params | tables | queries, stats
