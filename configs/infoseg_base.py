@@ -111,6 +111,7 @@ def evaluation(model: str = "trained", **fields) -> ConfigDict:
         "upsample": "bilinear",
         "fit_limit": 0,
         "matching": "hungarian",
+        "absent": "drop",  # a class neither labelled nor predicted; or "zero": counts as IoU 0
         "refine": "none",  # or "crf", "pamr"
         "tile": 0,  # side of the squares that large images are predicted in; 0 = whole
     }

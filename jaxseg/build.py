@@ -16,6 +16,8 @@ from jaxseg.data.five_crop import FiveCrop
 from jaxseg.data.pipeline import Pipeline
 from jaxseg.data.source import Source
 from jaxseg.evaluate import Evaluator
+from jaxseg.evaluate_hierarchy import HierarchyEvaluator
+from jaxseg.evaluation.hierarchy import Hierarchy
 from jaxseg.evaluation.probes import PROBES
 from jaxseg.methods import METHODS
 from jaxseg.methods.colour import Colour
@@ -160,9 +162,9 @@ def make_transforms(values: Mapping[str, Any], params: PyTree, steps: int) -> Tr
 
 def make_evaluators(
     sections: Mapping[str, Mapping[str, Any]], data: Data, samples: int
-) -> dict[str, tuple[EvalSection, Evaluator]]:
+) -> dict[str, tuple[EvalSection, Evaluator | HierarchyEvaluator]]:
     """Returns the evaluators of the section `evals` by name."""
-    made = {}
+    made: dict[str, tuple[EvalSection, Evaluator | HierarchyEvaluator]] = {}
 
     # The order of tables and pictures: what the method found, what else its features give, what
     # labels would give, baselines.
@@ -185,29 +187,51 @@ def make_evaluators(
                 f"evals.{name}.tile is {section.tile}, which does not divide the sides of the test "
                 f"images; set data.test_pad_multiple={section.tile} and data.test_crop=0."
             )
-        if data.test.classes and section.label not in data.test.classes:
-            pick(f"evals.{name}.label", section.label, data.test.classes)
         probe = pick(f"evals.{name}.probe", section.probe, PROBES)
         valid = [f.name for f in dataclasses.fields(EvalSection)]
         check_keys(f"evals.{name}", rest, [*valid, *inspect.signature(probe).parameters])
-        refine = None
-        if section.refine != "none":
-            refine = pick(f"evals.{name}.refine", section.refine, REFINERS)()
-        train, test = data.pipeline.source, data.test
-        made[name] = (
-            section,
-            Evaluator(
-                name=name,
-                probe=call(f"evals.{name}", probe, rest),
-                fit_stream=data.pipeline.eval_stream(train, section.fit_limit),
-                test_stream=data.pipeline.eval_stream(test),
-                sample_stream=data.pipeline.eval_stream(test, samples),
-                classes=test.classes.get(section.label, ()),
-                label=section.label,
-                upsample=section.upsample,
-                matching=section.matching,
-                refine=refine,
-                tile=section.tile,
-            ),
-        )
+        probe = call(f"evals.{name}", probe, rest)
+        make = _hierarchy if isinstance(probe, Hierarchy) else _evaluator
+        made[name] = section, make(name, section, probe, data, samples)
     return made
+
+
+def _evaluator(name: str, section: EvalSection, probe: Any, data: Data, samples: int) -> Evaluator:
+    """Returns what scores classes or clusters."""
+    train, test = data.pipeline.source, data.test
+    if test.classes and section.label not in test.classes:
+        pick(f"evals.{name}.label", section.label, test.classes)
+    refine = None
+    if section.refine != "none":
+        refine = pick(f"evals.{name}.refine", section.refine, REFINERS)()
+    return Evaluator(
+        name=name,
+        probe=probe,
+        fit_stream=data.pipeline.eval_stream(train, section.fit_limit),
+        test_stream=data.pipeline.eval_stream(test),
+        sample_stream=data.pipeline.eval_stream(test, samples),
+        classes=test.classes.get(section.label, ()),
+        label=section.label,
+        upsample=section.upsample,
+        matching=section.matching,
+        absent=section.absent,
+        refine=refine,
+        tile=section.tile,
+    )
+
+
+def _hierarchy(
+    name: str, section: EvalSection, probe: Hierarchy, data: Data, samples: int
+) -> HierarchyEvaluator:
+    """Returns what scores levels of groups; the fields of the section that it lacks do nothing."""
+    stored = data.test[0].label
+    for label in probe.labels if stored else ():
+        pick(f"evals.{name}.labels", label, stored)
+    return HierarchyEvaluator(
+        name=name,
+        probe=probe,
+        test_stream=data.pipeline.eval_stream(data.test),
+        sample_stream=data.pipeline.eval_stream(data.test, samples),
+        classes=dict(data.test.classes),
+        tile=section.tile,
+    )

@@ -17,72 +17,24 @@ from absl import logging
 
 from jaxseg.core import Array, Batch, Output, Stream, UserError
 from jaxseg.evaluation import matching, scores
+from jaxseg.evaluation.outputs import (
+    Predict,
+    for_pictures,
+    label_map,
+    probabilities,
+    real_outputs,
+    tiled,
+    valid_pixels,
+)
 from jaxseg.evaluation.probes import Argmax, Cluster
+from jaxseg.evaluation.retrieval import Retrieval, Truth
 from jaxseg.record import Result, Samples
 
-Predict = Callable[[Array], Output]  # u8[B H W Ch] -> Output
 Refine = Callable[[Array, Array, Array], Array]  # see `Evaluator.refine`
 UPSAMPLING = ("bilinear", "nearest")
 # How clusters stand for classes where the evaluator's own scores are made.
 MATCHINGS = ("hungarian", "identity")
-
-_PICTURED_CELLS = 1000  # about so many features of an image are kept for pictures
-
-
-@functools.partial(jax.jit, static_argnames=("height", "width", "rule"))
-def label_map(logits: Array, height: int, width: int, rule: str) -> Array:
-    """Returns the clusters i32[B height width] of logits f32[B h w K] at another resolution.
-
-    Args:
-        rule: "bilinear" resizes the logits before the argmax; "nearest" the label map after it.
-    """
-    if rule == "nearest":
-        shape = (logits.shape[0], height, width)
-        return jax.image.resize(logits.argmax(-1), shape, "nearest").astype(jnp.int32)
-    return _resized(logits, height, width, rule).argmax(-1).astype(jnp.int32)
-
-
-def _resized(logits: Array, height: int, width: int, rule: str) -> Array:
-    shape = (logits.shape[0], height, width, logits.shape[-1])
-    return jax.image.resize(logits, shape, rule, antialias=False)
-
-
-@functools.partial(jax.jit, static_argnames=("height", "width", "rule"))
-def _probabilities(logits: Array, height: int, width: int, rule: str) -> Array:
-    """Returns the softmax f32[B height width K] of logits f32[B h w K] at another resolution."""
-    return jax.nn.softmax(_resized(logits, height, width, rule), axis=-1)
-
-
-def tiled(predict: Predict, side: int) -> Predict:
-    """Returns a function that predicts in squares of `side` pixels and puts them together again.
-
-    So a large image is seen at the scale of the crops that the method was trained on. It takes
-    images whose sides `side` divides; what is no map in `aux` becomes [B squares ...].
-
-    Raises:
-        ValueError: `side` does not divide the images.
-    """
-
-    def stitched(image: Array) -> Output:
-        batch, height, width, channels = image.shape
-        if height % side or width % side:
-            raise ValueError(
-                f"images of {height} x {width} pixels do not divide in squares of {side}"
-            )
-        rows, columns = height // side, width // side
-        squares = image.reshape(batch, rows, side, columns, side, channels)
-        squares = jnp.swapaxes(squares, 2, 3).reshape(-1, side, side, channels)
-        output = predict(squares)
-
-        def together(x: Array) -> Array:
-            grid = x.reshape(batch, rows, columns, *x.shape[1:])
-            return jnp.swapaxes(grid, 2, 3).reshape(
-                batch, rows * x.shape[1], columns * x.shape[2], *x.shape[3:]
-            )
-
-        return _map_maps(output, together, lambda x: x.reshape(batch, -1, *x.shape[1:]))
-
-    return stitched
+ABSENT = ("drop", "zero")  # see `scores.miou`
 
 
 @functools.partial(jax.jit, static_argnames="count")
@@ -90,52 +42,6 @@ def _usage(prediction: Array, valid: Array, count: int) -> Array:
     """Returns i32[count], how often each cluster occurs where `valid` is true."""
     bins = jnp.where(valid, prediction, count).reshape(-1)
     return jnp.zeros(count + 1, jnp.int32).at[bins].add(1)[:-1]
-
-
-def _valid(batch: Batch) -> Array:
-    """Returns bool[B H W], true on the real pixels of real images."""
-    height, width = batch.first_view.shape[1:3]
-    sizes = jnp.asarray(batch.size)[:, 0]
-    rows = jnp.arange(height).reshape(1, -1, 1) < sizes[:, 0].reshape(-1, 1, 1)
-    columns = jnp.arange(width).reshape(1, 1, -1) < sizes[:, 1].reshape(-1, 1, 1)
-    return rows & columns & (batch.index >= 0).reshape(-1, 1, 1)
-
-
-def _map_maps(
-    output: Output, change: Callable[[Array], Array], rest: Callable[[Array], Array] = lambda x: x
-) -> Output:
-    """Returns the output with its maps [B h w ...] changed, and what is no map by `rest`.
-
-    Maps are the features, the logits, and what is [B h w D] with the cells of either in `aux`.
-    """
-    grids = {x.shape[1:3] for x in (output.features, output.logits) if x is not None}
-
-    def fitting(x: Array) -> Callable[[Array], Array]:
-        return change if x.ndim == 4 and x.shape[1:3] in grids else rest
-
-    return Output(
-        features=change(output.features),
-        logits=None if output.logits is None else change(output.logits),
-        aux={name: fitting(x)(x) for name, x in output.aux.items()},
-    )
-
-
-def _real(output: Output, batch: Batch) -> Iterator[Output]:
-    """Yields the batch's outputs without fill-up images and without padded cells."""
-    sizes, indices = np.asarray(batch.size)[:, 0], np.asarray(batch.index)
-    full = np.asarray(batch.first_view.shape[1:3])
-    real = int((indices >= 0).sum())
-    if (sizes[:real] == full).all():
-        yield jax.tree.map(lambda x: x[:real], output)
-        return
-    for row in range(real):
-        share = sizes[row] / full
-
-        def cut(x: Array, share: np.ndarray = share) -> Array:
-            h, w = np.ceil(np.asarray(x.shape[1:3]) * share).astype(int)
-            return x[:, :h, :w]
-
-        yield _map_maps(jax.tree.map(lambda x, row=row: x[row : row + 1], output), cut)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,14 +57,16 @@ class Evaluator:
         label: which label map.
         upsample: "bilinear" or "nearest", see `label_map`.
         matching: of the evaluator's own scores: "hungarian", or "identity" for a probe whose
-            clusters are classes, because it was trained with labels.
+            clusters are classes, because it was trained with labels or looks them up.
+        absent: what a class that is neither labelled nor predicted does to the mean IoU: "drop", or
+            "zero" as in the released HSG, which divides by the number of classes.
         refine: (probabilities f32[B H W K], images u8[B H W Ch], valid bool[B H W]) -> refined
             probabilities at the labels' resolution, such as a dense CRF; None = none.
         tile: side in pixels of the squares that images are predicted in; 0 = whole. See `tiled`.
     """
 
     name: str
-    probe: Argmax | Cluster
+    probe: Argmax | Cluster | Retrieval
     fit_stream: Stream
     test_stream: Stream
     sample_stream: Stream
@@ -166,51 +74,88 @@ class Evaluator:
     label: str = "class"
     upsample: str = "bilinear"
     matching: str = "hungarian"
+    absent: str = "drop"
     refine: Refine | None = None
     tile: int = 0
 
     def __post_init__(self):
-        for field, allowed in (("upsample", UPSAMPLING), ("matching", MATCHINGS)):
+        options = {"upsample": UPSAMPLING, "matching": MATCHINGS, "absent": ABSENT}
+        for field, allowed in options.items():
             if (value := getattr(self, field)) not in allowed:
                 raise UserError(
                     f"evals.{self.name}.{field} is {value!r}; it is one of {', '.join(allowed)}."
                 )
+        if self.retrieves and self.matching != "identity":
+            raise UserError(
+                f"evals.{self.name}.matching is {self.matching!r}, but the probe looks classes up; "
+                "set it to 'identity'."
+            )
+
+    @property
+    def retrieves(self) -> bool:
+        """Whether labels of the training split say which class a segment has."""
+        return isinstance(self.probe, Retrieval)
 
     def run(self, predict: Predict, key: Array) -> Result:
         """Fits the probe and scores the test split; `predict` is a jitted method.predict."""
 
         if self.tile:
             predict = tiled(predict, self.tile)
-
-        def pairs():
-            for batch in self.fit_stream():
-                for output in _real(predict(batch.view(0)), batch):
-                    yield output, {}
-
-        fitted = self.probe.fit(pairs, key)
+        fitted: Any
+        if isinstance(self.probe, Retrieval):
+            fitted = self.probe.fit(functools.partial(self._labelled, predict), key)
+        else:
+            fitted = self.probe.fit(functools.partial(self._unlabelled, predict), key)
 
         def clusters(batch: Batch) -> tuple[Array, int, Output]:
             output = predict(batch.view(0))
-            logits = self.probe.scores(fitted, output)
+            logits = self.probe.scores(fitted, output, valid_pixels(batch))
             return self._labels(logits, batch), logits.shape[-1], output
 
         confusion, usage = self._measure(clusters)
-        samples = self._samples(clusters)
-        supervised = self.matching == "identity"
         found = Result(
-            self.name, _usage_scalars(usage), usage, self.classes, samples, supervised=supervised
+            self.name,
+            _usage_scalars(usage),
+            usage,
+            self.classes,
+            self._samples(clusters),
+            supervised=self.matching == "identity" and not self.retrieves,
+            kind="retrieval" if self.retrieves else "clusters",
         )
-        if confusion is None:
-            return found
-        match = matching.MATCHINGS[self.matching](confusion.counts)
-        one = scores.summarise(confusion.counts, match)
-        many = scores.summarise(confusion.counts, matching.many_to_one(confusion.counts))
-        scalars = {
-            "accuracy": one["accuracy"],
-            "miou": one["miou"],
-            "many_to_one_accuracy": many["accuracy"],
-            "many_to_one_miou": many["miou"],
+        return found if confusion is None else self._scored(found, confusion)
+
+    def protocol(self) -> dict[str, Any]:
+        """Returns what has to be known of it to compare its scores."""
+        found = {
+            "matching": f"{self.matching}, over the test split",
+            "label": self.label,
+            "upsample": self.upsample,
+            "absent": self.absent,
         }
+        return found | ({"k": self.probe.neighbours} if isinstance(self.probe, Retrieval) else {})
+
+    def _unlabelled(self, predict: Predict) -> Iterator[tuple[Output, dict]]:
+        for batch in self.fit_stream():
+            for output in real_outputs(predict(batch.view(0)), batch):
+                yield output, {}
+
+    def _labelled(self, predict: Predict) -> Iterator[tuple[Output, Truth]]:
+        for batch in self.fit_stream():
+            if self.label not in batch.label:
+                raise UserError(
+                    f"evals.{self.name}: the training split has no label {self.label!r}, which "
+                    "this probe looks up; name another data.train_split, or another probe."
+                )
+            truth = Truth(batch.label[self.label], valid_pixels(batch), len(self.classes))
+            yield predict(batch.view(0)), truth
+
+    def _scored(self, found: Result, confusion: scores.Confusion) -> Result:
+        match = matching.MATCHINGS[self.matching](confusion.counts)
+        one = scores.summarise(confusion.counts, match, self.absent)
+        many = scores.summarise(confusion.counts, matching.many_to_one(confusion.counts))
+        scalars = {"accuracy": one["accuracy"], "miou": one["miou"]}
+        if not self.retrieves:
+            scalars |= {f"many_to_one_{name}": many[name] for name in ("accuracy", "miou")}
         return dataclasses.replace(
             found,
             scalars=scalars | found.scalars,
@@ -224,8 +169,8 @@ class Evaluator:
         height, width = batch.first_view.shape[1:3]
         if self.refine is None:
             return label_map(logits, height, width, self.upsample)
-        probabilities = _probabilities(logits, height, width, self.upsample)
-        refined = self.refine(probabilities, batch.first_view, _valid(batch))
+        shares = probabilities(logits, height, width, self.upsample)
+        refined = self.refine(shares, batch.first_view, valid_pixels(batch))
         return jnp.argmax(refined, axis=-1).astype(jnp.int32)
 
     def _measure(self, clusters) -> tuple[scores.Confusion | None, np.ndarray]:
@@ -234,7 +179,7 @@ class Evaluator:
             prediction, count, _ = clusters(batch)
             if not usage.size:
                 usage = np.zeros(count, np.int64)
-            usage += np.asarray(_usage(prediction, _valid(batch), count), np.int64)
+            usage += np.asarray(_usage(prediction, valid_pixels(batch), count), np.int64)
             if self.classes and self.label in batch.label:
                 if confusion is None:
                     confusion = scores.Confusion.zeros(count, len(self.classes))
@@ -246,7 +191,7 @@ class Evaluator:
         extra: dict[str, list[np.ndarray]] = collections.defaultdict(list)
         for batch in self.sample_stream():
             found, _, output = clusters(batch)
-            parts = _for_pictures(output)
+            parts = for_pictures(output)
             prediction = np.asarray(found)
             shown, sizes = np.asarray(batch.first_view), np.asarray(batch.size)[:, 0]
             for row in np.flatnonzero(np.asarray(batch.index) >= 0):
@@ -259,16 +204,6 @@ class Evaluator:
                     labels.append(np.asarray(batch.label[self.label])[row, :height, :width])
         known = labels if len(labels) == len(images) else None
         return Samples(images, known, predictions, dict(extra))
-
-
-def _for_pictures(output: Output) -> dict[str, np.ndarray]:
-    """Returns the features and `aux` of a batch as f16, of maps every n-th cell."""
-    cells = output.features.shape[1:3]
-    step = max(1, round((cells[0] * cells[1] / _PICTURED_CELLS) ** 0.5))
-    thin = _map_maps(output, lambda x: x[:, ::step, ::step])
-    return {
-        k: np.asarray(x, np.float16) for k, x in ({"features": thin.features} | thin.aux).items()
-    }
 
 
 def _usage_scalars(usage: np.ndarray) -> dict[str, float]:
@@ -292,14 +227,15 @@ def collapse_monitor(stream: Stream) -> Callable[[Predict], dict[str, float]]:
             if logits is None:
                 return {}
             labels = label_map(logits, *batch.first_view.shape[1:3], "nearest")
-            usage = usage + np.asarray(_usage(labels, _valid(batch), logits.shape[-1]), np.int64)
-        found = _usage_scalars(usage)
-        if found["clusters"] > 1 and found["effective_clusters"] < 1.2:
+            found = _usage(labels, valid_pixels(batch), logits.shape[-1])
+            usage = usage + np.asarray(found, np.int64)
+        scalars = _usage_scalars(usage)
+        if scalars["clusters"] > 1 and scalars["effective_clusters"] < 1.2:
             logging.warning(
                 "The segmentation is collapsing: %.2f of %d clusters are in use.",
-                found["effective_clusters"],
-                found["clusters"],
+                scalars["effective_clusters"],
+                scalars["clusters"],
             )
-        return {f"monitor/{k}": found[k] for k in ("entropy", "effective_clusters", "clusters")}
+        return {f"monitor/{k}": scalars[k] for k in ("entropy", "effective_clusters", "clusters")}
 
     return monitor

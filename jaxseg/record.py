@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ class Samples:
     images: list[np.ndarray]  # u8[H W Ch]
     labels: list[np.ndarray] | None  # i32[H W], -1 = ignored
     predictions: list[np.ndarray]  # i32[H W]
-    # By name, one array an image: f16 "features" [h w D] and whatever `Output.aux` holds.
+    # By name, one array an image: f16 "features" [h w D], whatever `Output.aux` holds, and what the
+    # evaluator adds.
     extra: dict[str, list[np.ndarray]] = dataclasses.field(default_factory=dict)
 
 
@@ -35,6 +37,8 @@ class Result:
         classes: names.
         samples: images for pictures.
         supervised: labels were learned from, so that the scores are not those of clusters.
+        kind: of the scores, a key of KINDS; those of two kinds are never compared.
+        arrays: what pictures of the whole split want, by name.
     """
 
     name: str
@@ -46,6 +50,8 @@ class Result:
     counts: np.ndarray | None = None
     match: np.ndarray | None = None
     supervised: bool = False
+    kind: str = "clusters"
+    arrays: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 def save_result(directory: pathlib.Path, result: Result, protocol: dict[str, Any]) -> None:
@@ -60,6 +66,7 @@ def save_result(directory: pathlib.Path, result: Result, protocol: dict[str, Any
             arrays[f"{kind}/{i:03d}"] = array
     for name, several in samples.extra.items():
         arrays |= {f"extra/{name}/{i:03d}": array for i, array in enumerate(several)}
+    arrays |= {f"arrays/{name}": array for name, array in result.arrays.items()}
     temporary = directory / f"{result.name}.tmp.npz"
     np.savez_compressed(temporary, **arrays)
     temporary.replace(directory / f"{result.name}.npz")
@@ -69,6 +76,7 @@ def save_result(directory: pathlib.Path, result: Result, protocol: dict[str, Any
         "iou": result.iou,
         "classes": result.classes,
         "supervised": result.supervised,
+        "kind": result.kind,
         "protocol": protocol,
     }
     # Last, so that where the JSON is, the arrays are too.
@@ -87,9 +95,11 @@ def _load_result(path: pathlib.Path) -> Result:
         arrays = dict(file)
 
     def several(kind: str) -> list[np.ndarray]:
-        return [arrays[name] for name in sorted(arrays) if name.startswith(f"{kind}/")]
+        return [arrays[name] for name in sorted(arrays) if name.rpartition("/")[0] == kind]
 
-    extras = sorted({name.split("/")[1] for name in arrays if name.startswith("extra/")})
+    # The name of a part may hold a slash.
+    folders = sorted({name.rpartition("/")[0] for name in arrays})
+    extras = [name.removeprefix("extra/") for name in folders if name.startswith("extra/")]
     samples = Samples(
         images=several("images"),
         labels=several("labels") or None,
@@ -106,6 +116,12 @@ def _load_result(path: pathlib.Path) -> Result:
         match=arrays.get("match"),
         samples=samples,
         supervised=record.get("supervised", False),
+        kind=record.get("kind", "clusters"),
+        arrays={
+            name.removeprefix("arrays/"): array
+            for name, array in arrays.items()
+            if name.startswith("arrays/")
+        },
     )
 
 
@@ -123,29 +139,86 @@ def _nan(value: float | None) -> float:
 
 
 def score_table(results: list[Result]) -> str:
-    """Returns the results as a table for the terminal, percentages where they are fractions.
+    """Returns the results as tables for the terminal, percentages where they are fractions.
 
-    Results that have learned from labels are marked by a star.
+    Each kind of score has a table of its own. Results that have learned from labels are marked by a
+    star.
     """
+    kinds = {kind: [r for r in results if r.kind == kind] for kind in KINDS}
+    tables = [KINDS[kind](some) for kind, some in kinds.items() if some]
+    return "\n\n".join(tables)
+
+
+def _cluster_table(results: list[Result]) -> str:
     columns = {
         "accuracy": "Acc %",
         "miou": "mIoU %",
         "many_to_one_accuracy": "many-to-one Acc %",
         "effective_clusters": "clusters in use",
     }
-    titles = [r.name + " *" * r.supervised for r in results]
-    width = max(map(len, titles), default=0)
-    lines = ["  ".join([" " * width, *columns.values()])]
-    for result, title in zip(results, titles, strict=True):
-        cells = []
-        for name, head in columns.items():
-            value = result.scalars.get(name, float("nan"))
-            if name == "effective_clusters":
-                text = f"{value:.1f} of {result.scalars['clusters']:.0f}"
-            else:
-                text = f"{100 * value:.1f}" if np.isfinite(value) else "-"
-            cells.append(text.rjust(len(head)))
-        lines.append("  ".join([title.ljust(width), *cells]))
+    rows = [
+        (r.name + " *" * r.supervised, [*_percentages(r, list(columns)[:3]), _used(r)])
+        for r in results
+    ]
+    table = _table(list(columns.values()), rows)
     if any(r.supervised for r in results):
-        lines.append("* has learned from labels: an upper mark, not a segmentation without labels")
+        table += "\n* has learned from labels: an upper mark, not a segmentation without labels"
+    return table
+
+
+def _retrieval_table(results: list[Result]) -> str:
+    rows = [(r.name, [*_percentages(r, ("accuracy", "miou")), _used(r)]) for r in results]
+    return (
+        "Retrieval: classes looked up in labelled training images; not to be compared with scores "
+        "of clusters\n" + _table(["Acc %", "mIoU %", "classes in use"], rows)
+    )
+
+
+def _hierarchy_table(results: list[Result]) -> str:
+    columns: dict[str, None] = {}
+    rows: dict[tuple[str, str], dict[str, float]] = {}
+    for result in results:
+        for name, value in result.scalars.items():
+            measure, _, rest = name.partition("_level")
+            level, _, label = rest.partition("_")
+            column = f"{measure} {label}".strip()
+            columns[column] = None
+            rows.setdefault((result.name, level), {})[column] = value
+    cells = []
+    for (name, level), found in rows.items():
+        shown = [f"{found[c]:.1f}" if c == "groups" else _percent(found.get(c)) for c in columns]
+        cells.append((f"{name} level {level}", shown))
+    return (
+        "Hierarchies: levels of groups within each image, finest first; in %, but for the mean "
+        "number of groups\n" + _table(list(columns), cells)
+    )
+
+
+KINDS: dict[str, Callable[[list[Result]], str]] = {
+    "clusters": _cluster_table,
+    "retrieval": _retrieval_table,
+    "hierarchy": _hierarchy_table,
+}
+
+
+def _percentages(result: Result, names: Iterable[str]) -> list[str]:
+    return [_percent(result.scalars.get(name)) for name in names]
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None or not np.isfinite(value) else f"{100 * value:.1f}"
+
+
+def _used(result: Result) -> str:
+    used, of = (result.scalars[name] for name in ("effective_clusters", "clusters"))
+    return f"{used:.1f} of {of:.0f}"
+
+
+def _table(heads: list[str], rows: list[tuple[str, list[str]]]) -> str:
+    """Returns lines of right-aligned columns behind the rows' titles."""
+    width = max(len(title) for title, _ in rows)
+    lines = ["  ".join([" " * width, *heads])]
+    for title, cells in rows:
+        aligned = [c.rjust(len(h)) for c, h in zip(cells, heads, strict=True)]
+        lines.append("  ".join([title.ljust(width), *aligned]))
     return "\n".join(lines)

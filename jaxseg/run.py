@@ -89,7 +89,7 @@ class Run:
             height, width = (section.tile,) * 2 if section.tile else image.shape[:2]
             seen = jax.ShapeDtypeStruct((1, height, width, image.shape[2]), image.dtype)
             try:
-                jax.eval_shape(method.predict, state, seen).part(evaluator.probe.source)
+                evaluator.probe.check(jax.eval_shape(method.predict, state, seen))
             except (UserError, ValueError) as error:
                 raise UserError(f"evals.{evaluator.name}: {error}") from error
 
@@ -216,9 +216,7 @@ class Run:
         return {
             "model": section.model,
             "probe": repr(evaluator.probe),
-            "matching": f"{section.matching}, over the test split",
-            "label": section.label,
-            "upsample": section.upsample,
+            **evaluator.protocol(),
             "refine": section.refine,
             "tile": section.tile,
             "fit_limit": section.fit_limit,

@@ -109,7 +109,11 @@ class EvalSection:
     label: str = "class"  # which label map is scored
     upsample: str = "bilinear"  # logits to label resolution: "bilinear" or "nearest"
     fit_limit: int = 0  # images that the probe is fitted on, spread over the split; 0 = all
-    matching: str = "hungarian"  # "identity" for a probe that was trained with labels
+    # "identity" for a probe that was trained with labels, or looks them up (probe "retrieval")
+    matching: str = "hungarian"
+    # What a class that is neither labelled nor predicted does to the mean IoU: "drop", or "zero" as
+    # in the released HSG (with probe "retrieval").
+    absent: str = "drop"
     refine: str = "none"  # a key of REFINERS: what smooths the probabilities, such as "crf"
     tile: int = 0  # predict in squares of this side; 0 = whole images
 

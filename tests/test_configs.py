@@ -7,14 +7,17 @@ import pathlib
 
 import jax
 import pytest
+from ml_collections import ConfigDict
 
+from configs import segment_evals
 from jaxseg import build
+from jaxseg.core import UserError
 from jaxseg.data import SOURCES
 from jaxseg.evaluation.probes import PROBES
 from jaxseg.methods import METHODS
 from jaxseg.optim import make_optimiser
 from jaxseg.sections import DataSection, EvalSection, TrainSection, call, divide, read_config
-from jaxseg.train import init_optimiser, make_step
+from jaxseg.train import init_optimiser, make_mesh, make_step
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 NAMES = sorted(
@@ -74,5 +77,24 @@ def test_every_field_is_in_the_config_so_that_a_flag_can_set_it(name):
     else:
         assert data < set(sections["data"])
     for values in sections["evals"].values():
-        entry = {f.name for f in dataclasses.fields(EvalSection)}
-        assert set(values) == entry | fields(PROBES[values["probe"]])
+        check_entry(values)
+
+
+def check_entry(values):
+    entry = {f.name for f in dataclasses.fields(EvalSection)}
+    assert set(values) == entry | set(inspect.signature(PROBES[values["probe"]]).parameters)
+
+
+def test_evaluations_of_segments():
+    entries = segment_evals.scenes(ConfigDict(), "hsg", (8, 4)).evals.to_dict()
+    section = {"name": "scenes", "batch_size": 1, "size": 32, "crop": 32, "count": 1}
+    data = build.make_data(section, 0, make_mesh(jax.devices()[:1]), labels=False)
+    for values in entries.values():
+        check_entry(values)
+    made = build.make_evaluators(entries, data, samples=1)
+    kinds = [type(evaluator).__name__ for _, evaluator in made.values()]
+    assert kinds.count("HierarchyEvaluator") == 4
+    assert kinds.count("Evaluator") == 3
+    wrong = entries["hsg_levels"] | {"labels": ("class", "object")}
+    with pytest.raises(UserError, match=r"evals.a.labels is 'object'.* class, instance, part"):
+        build.make_evaluators({"a": wrong}, data, samples=1)

@@ -15,6 +15,7 @@ from jaxseg.evaluate import (
     tiled,
 )
 from jaxseg.evaluation.probes import Argmax, Cluster
+from jaxseg.evaluation.retrieval import Retrieval
 from jaxseg.record import load_results, save_result, score_table
 
 
@@ -225,3 +226,58 @@ def test_features_of_the_samples_are_kept_for_pictures(tmp_path):
     save_result(tmp_path, result, {})
     loaded = load_results(tmp_path)[0].samples.extra["features"]
     np.testing.assert_array_equal(loaded, result.samples.extra["features"])
+
+
+def test_retrieval_looks_classes_up_and_has_a_table_of_its_own(tmp_path):
+    probe = Retrieval(grid=(1, 2), rounds=3, neighbours=2)
+    found = make(probe, matching="identity", absent="zero").run(jax.jit(predict), jax.random.key(0))
+    assert found.kind == "retrieval"
+    assert not found.supervised
+    assert found.scalars["accuracy"] == found.scalars["miou"] == 1
+    assert "many_to_one_accuracy" not in found.scalars
+    assert found.counts.sum() == 48
+    save_result(tmp_path, found, {})
+    assert load_results(tmp_path)[0].kind == "retrieval"
+    clusters = make().run(jax.jit(predict), jax.random.key(0))
+    ours, theirs = score_table([found, dataclasses.replace(clusters, name="b")]).split("\n\n")
+    assert "toy" not in ours
+    assert "b " in ours
+    assert "toy" in theirs
+    assert theirs.startswith("Retrieval: classes looked up in labelled training images")
+    assert "not to be compared" in theirs
+
+
+def test_retrieval_says_what_it_needs():
+    with pytest.raises(
+        UserError, match=r"evals.toy.matching is 'hungarian'.* set it to 'identity'"
+    ):
+        make(Retrieval())
+    with pytest.raises(UserError, match=r"evals.toy: the training split has no label 'class'"):
+        make(Retrieval(), labelled=False, matching="identity").run(
+            jax.jit(predict), jax.random.key(0)
+        )
+
+
+def test_absent_classes_count_as_zero_where_asked():
+    """A third class that is neither labelled nor predicted."""
+    names = ("left", "right", "nowhere")
+    for absent, expected in (("drop", 1.0), ("zero", 2 / 3)):
+        probe = Retrieval(grid=(1, 2), rounds=3, neighbours=2)
+        evaluator = make(probe, matching="identity", absent=absent, classes=names)
+        assert evaluator.protocol()["absent"] == absent
+        assert evaluator.protocol()["k"] == 2
+        result = evaluator.run(jax.jit(predict), jax.random.key(0))
+        assert result.scalars["miou"] == pytest.approx(expected)
+    with pytest.raises(UserError, match=r"evals.toy.absent is 'nan'; it is one of drop, zero"):
+        make(absent="nan")
+
+
+def test_groups_of_different_squares_are_different_groups():
+    def places(image):
+        cells = image[:, ::2, ::2, 0].astype(jnp.int32)
+        return Output(features=image[:, ::2, ::2].astype(jnp.float32), levels=(cells,))
+
+    image = np.broadcast_to(np.array([[0, 0, 1, 1]], np.uint8), (2, 4, 4))
+    image = np.tile(image, (1, 1, 2))[..., None]
+    (level,) = tiled(places, 4)(jnp.asarray(image)).levels
+    np.testing.assert_array_equal(level, [[[0, 1, 2, 3]] * 2] * 2)

@@ -5,7 +5,8 @@ print is kept apart, by its source). Measured ones are kept in a JSON file besid
 for each evaluation of a work directory, so that the page can be made again without those.
 
 Labels tell a retrieval (kNN) which class a segment has, and an assignment (Hungarian) only which
-cluster is which class: the two never share a table. Nor do runs that have learned from labels.
+cluster is which class: the two never share a table. Nor do runs that have learned from labels, or
+the scores of hierarchies.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from jaxseg.writer import write_atomic
 
 RETRIEVAL, HUNGARIAN = "retrieval (kNN)", "Hungarian"
 SUPERVISED = "learned from labels"  # a linear probe, say: an upper mark
+HIERARCHY = "levels of groups"  # within each image, against labelled regions
 
 # The benchmark of published.json that a data set and a way of matching belong to.
 BENCHMARKS = {
@@ -55,6 +57,7 @@ PROTOCOLS = {
 
 _PROTOCOL = ("split", "matching", "CRF", "k", "seed", "checkpoint")
 _SCORES = ("Acc", "mIoU")
+_IDENTITY = ("data", "method", "level", *_PROTOCOL, "source")  # a new row replaces one of the same
 _HEAD = """# Results
 
 Made by `python -m jaxseg.results`; do not edit. Scores in %.
@@ -65,6 +68,7 @@ Made by `python -m jaxseg.results`; do not edit. Scores in %.
   images says so in the column "split".
 - Retrieval (kNN) learns the class of a segment from labelled training images; Hungarian matching
   assigns whole clusters to classes. The two are not comparable, and never share a table.
+- Levels of groups are scored region by region, without classes: level 0 are the base segments.
 """
 
 Row = dict[str, str]
@@ -135,7 +139,9 @@ def measured_rows(workdir: pathlib.Path) -> list[dict[str, Any]]:
     rows = []
     for path in paths:
         record = json.loads(path.read_text())
-        if "accuracy" in record["scores"]:
+        if record.get("kind") == "hierarchy":
+            rows += _level_rows(record, config)
+        elif "accuracy" in record["scores"]:
             rows.append(_measured_row(record, config))
     return rows
 
@@ -143,17 +149,35 @@ def measured_rows(workdir: pathlib.Path) -> list[dict[str, Any]]:
 def _measured_row(record: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     protocol, scores = record["protocol"], record["scores"]
     retrieved = "retrieval" in protocol["matching"].lower() or "Retrieval" in protocol["probe"]
+    matching = RETRIEVAL if retrieved else SUPERVISED if record.get("supervised") else HUNGARIAN
+    found = {"Acc": _percent(scores["accuracy"]), "mIoU": _percent(scores["miou"])}
+    return _row(record, config, found, matching)
+
+
+def _level_rows(record: Mapping[str, Any], config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns a row for each level of a hierarchy."""
+    levels: dict[str, dict[str, str]] = {}
+    for name, value in record["scores"].items():
+        measure, _, rest = name.partition("_level")
+        level, _, label = rest.partition("_")
+        shown = f"{value:.1f}" if measure == "groups" else _percent(value)
+        levels.setdefault(level, {"level": level})[f"{measure} {label}".strip()] = shown
+    return [_row(record, config, found, HIERARCHY) for found in levels.values()]
+
+
+def _row(
+    record: Mapping[str, Any], config: Mapping[str, Any], found: Row, matching: str
+) -> dict[str, Any]:
+    """Returns a row of scores with its protocol."""
+    protocol, method = record["protocol"], config["method"]["name"]
     data = protocol["data"]
     if data == "packed":
         data = _source_of_packed(config["data"]["root"])
-    method = config["method"]["name"]
-    matching = RETRIEVAL if retrieved else SUPERVISED if record.get("supervised") else HUNGARIAN
     refine = protocol.get("refine", "none")
-    row = {
+    return {
         "data": data,
         "method": method if record["name"] == method else f"{method}: {record['name']}",
-        "Acc": _percent(scores["accuracy"]),
-        "mIoU": _percent(scores["miou"]),
+        **found,
         "split": _split(protocol["test_split"], data),
         "matching": matching,
         "CRF": "no" if refine == "none" else refine,
@@ -163,7 +187,6 @@ def _measured_row(record: Mapping[str, Any], config: Mapping[str, Any]) -> dict[
         "source": f"{protocol['label']}, trained on {protocol['train_split']}, "
         f"{protocol['steps']} steps",
     }
-    return row
 
 
 def _percent(value: float | None) -> str:
@@ -218,10 +241,9 @@ def merge(
     kept: Iterable[Mapping[str, Any]], new: Iterable[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     """Returns the rows in a fixed order; a new row replaces one of the same run and protocol."""
-    scores = set(_SCORES)
 
     def identity(row: Mapping[str, Any]) -> tuple:
-        return tuple(sorted((k, str(v)) for k, v in row.items() if k not in scores))
+        return tuple(sorted((k, str(v)) for k, v in row.items() if k in _IDENTITY))
 
     rows = {identity(row): dict(row) for row in (*kept, *new)}
     return [rows[key] for key in sorted(rows)]

@@ -1,8 +1,10 @@
 """Probes: what turns a method's outputs into class or cluster scores.
 
-A probe is a value with `fit(pairs, key) -> tree` and `scores(fitted, output) -> f32[B h w K]`.
-`pairs()` gives (Output, {name: labels}) batch by batch, any number of times, without the images
-that only fill up a batch.
+A probe is a value with `fit(pairs, key) -> tree`, `scores(fitted, output, valid) -> f32[B h w K]`
+and `check(output)`, which raises UserError for an abstract output that it cannot read. `pairs()`
+gives (Output, {}) batch by batch, any number of times, without the images that only fill up a batch
+and without padded cells (but see `retrieval`); `valid` bool[B H W] are the real pixels of real
+images.
 """
 
 import dataclasses
@@ -16,6 +18,8 @@ from jax import Array
 
 from jaxseg.clustering import kmeans
 from jaxseg.core import Output, PyTree, UserError
+from jaxseg.evaluation.hierarchy import Hierarchy
+from jaxseg.evaluation.retrieval import Retrieval
 
 Pairs = Callable[[], Iterable[tuple[Output, dict[str, Array]]]]
 
@@ -29,14 +33,18 @@ class Argmax:
 
     source: str = "logits"
 
+    def check(self, output: Output) -> None:
+        """Raises UserError for an output, abstract perhaps, without the part `source`."""
+        output.part(self.source)
+
     def fit(self, pairs: Pairs, key: Array) -> PyTree:
         """Returns an empty tree without reading `pairs`."""
         del pairs, key
         return {}
 
-    def scores(self, fitted: PyTree, output: Output) -> Array:
+    def scores(self, fitted: PyTree, output: Output, valid: Array | None = None) -> Array:
         """Returns the part `source`; raises UserError for a method that has none."""
-        del fitted
+        del fitted, valid
         return output.part(self.source)
 
 
@@ -68,6 +76,10 @@ class Cluster:
                     f'probe "cluster": {name} is {getattr(self, name)}; set it to 1 or more'
                 )
 
+    def check(self, output: Output) -> None:
+        """Raises UserError for an output, abstract perhaps, without the part `source`."""
+        output.part(self.source)
+
     def fit(self, pairs: Pairs, key: Array) -> PyTree:
         """Returns {"centroids": f32[K D]}; one pass over `pairs`, deterministic in `key`.
 
@@ -92,8 +104,9 @@ class Cluster:
         )
         return {"centroids": centroids}
 
-    def scores(self, fitted: PyTree, output: Output) -> Array:
+    def scores(self, fitted: PyTree, output: Output, valid: Array | None = None) -> Array:
         """Returns the similarity of each cell to each centroid, f32[B h w K]; higher is nearer."""
+        del valid
         return kmeans.similarity(output.part(self.source), fitted["centroids"], self.metric)
 
 
@@ -150,4 +163,9 @@ def _take(batch: Array, chosen: np.ndarray) -> np.ndarray:
     return np.asarray(rows, np.float32)[: len(chosen)]
 
 
-PROBES: dict[str, Any] = {"argmax": Argmax, "cluster": Cluster}
+PROBES: dict[str, Any] = {
+    "argmax": Argmax,
+    "cluster": Cluster,
+    "retrieval": Retrieval,
+    "hierarchy": Hierarchy,
+}

@@ -140,6 +140,27 @@ def test_what_has_learned_from_labels_has_a_table_of_its_own(tmp_path):
     assert [r["Acc"] for r in page[f"Potsdam-6, {results.SUPERVISED}"]] == ["21.88"]
 
 
+def test_levels_of_groups_have_a_table_of_their_own(tmp_path):
+    run = workdir(tmp_path / "run", "potsdam", 855, matching="none", probe="Hierarchy()")
+    path = run / "evaluation" / "infoseg.json"
+    scores = {
+        "groups_level0": 36.0, "groups_level1": 8.0, "covering_level0_class": 0.5,
+        "fscore_level1_part": None,
+    }  # fmt: skip
+    path.write_text(
+        json.dumps(json.loads(path.read_text()) | {"kind": "hierarchy", "scores": scores})
+    )
+    rows = results.measured_rows(run)
+    assert [row["level"] for row in rows] == ["0", "1"]
+    changed = [row | {"covering class": "1.00"} for row in rows]
+    assert results.merge(rows, changed) == results.merge([], changed)
+    page = dict(tables(results.render(rows)))
+    fine, coarse = page[f"potsdam, {results.HIERARCHY}"]
+    assert (fine["groups"], fine["covering class"], coarse["groups"]) == ("36.0", "50.00", "8.0")
+    assert all("covering class" not in row for title, t in page.items() for row in t
+               if results.HIERARCHY not in title)  # fmt: skip
+
+
 def test_a_folder_without_a_run(tmp_path):
     with pytest.raises(UserError, match="holds no evaluation"):
         results.measured_rows(tmp_path)

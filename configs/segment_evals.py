@@ -1,0 +1,68 @@
+"""Entries of `evals` that score segments: retrieval of their classes, and hierarchies of groups."""
+
+from ml_collections import ConfigDict
+
+from configs import infoseg_base
+
+
+def retrieval(model: str = "trained", **fields) -> ConfigDict:
+    """Returns an entry that looks the classes of segments up in labelled training images.
+
+    It READS THE LABELS of the training split, which no other evaluation here does, and is scored as
+    in the released HSG. `fields` differ from its defaults.
+    """
+    defaults = {
+        "probe": "retrieval",
+        "source": "features",
+        "matching": "identity",
+        "absent": "zero",
+        "grid": (6, 6),  # Cityscapes: (12, 24), KITTI-STEP: (6, 12)
+        "rounds": 15,
+        "neighbours": 20,  # k; SegSort: 15
+    }
+    return infoseg_base.evaluation(model, **(defaults | fields))
+
+
+def hierarchy(model: str = "trained", **fields) -> ConfigDict:
+    """Returns an entry that compares the levels of groups in each image with labelled regions.
+
+    `fields` differ from its defaults; `matching`, `label`, `upsample`, `absent`, `refine` and
+    `fit_limit` of an entry do nothing here.
+    """
+    defaults = {
+        "probe": "hierarchy",
+        "labels": ("class",),  # the first gives classes; and "part", "instance" where there are any
+        "background": (),  # classes that NFCovering and the F-score leave out
+        "ignored": "outside",  # pixels without a label; or "dropped"
+        "source": "levels",  # of the method; or "features", then grouped as the fields below say
+        "grid": (6, 6),
+        "rounds": 15,
+        "grouper": "kmeans",  # or "ncut", "finch"
+        "sizes": (8, 4),
+    }
+    return infoseg_base.evaluation(model, **(defaults | fields))
+
+
+def scenes(config: ConfigDict, name: str, sizes: tuple[int, ...]) -> ConfigDict:
+    """Sets the evaluations of method `name`, which has levels of `sizes`, on the embedded scenes.
+
+    The untrained network and plain colours are scored by the same measures.
+    """
+    regions = {
+        "labels": ("class", "part", "instance"),
+        "background": ("sky", "ground", "water", "foliage"),
+        "sizes": sizes,
+    }
+    grouped = regions | {"source": "features"}
+    config.evals = ConfigDict(
+        {
+            f"{name}_retrieval": retrieval(),
+            "untrained_retrieval": retrieval("untrained"),
+            "colour_retrieval": retrieval("colour"),
+            f"{name}_levels": hierarchy(**regions),
+            f"{name}_features_kmeans": hierarchy(**grouped),
+            "untrained_kmeans": hierarchy("untrained", **grouped),
+            "colour_kmeans": hierarchy("colour", **grouped),
+        }
+    )
+    return config
