@@ -65,10 +65,14 @@ def infoseg(clusters: int) -> ConfigDict:
         {
             "name": "adam",
             "learning_rate": 1e-4,
-            "schedule": "constant",
+            "schedule": "constant",  # or "cosine", "poly", "steps"
             "warmup_steps": 0,
+            "warmup_from": 0.0,  # share of the rate that the warm-up begins with
             "momentum": 0.9,
+            "rate_in_momentum": False,  # True = m <- momentum m + rate g, as HSG's SGD
+            "bias_rate": 1.0,  # multiplies the rate of biases
             "weight_decay": 0.0,
+            "decayed": "matrices",  # or "weights": norms' scales too
             "clip": 0.0,  # largest norm of a group's gradient; 0 = none
             "accumulate": 1,  # steps whose gradients are averaged
             "groups": {},  # by parameter group, the fields that differ

@@ -56,6 +56,13 @@ SMALL: dict[str, tuple[dict, dict]] = {
         {"clusters": 2, "overclusters": 3, "widths": (4,) * 6, "displacement": 1,
          "steps_per_pass": 1}, {"channels": 3},
     ),
+    "hsg": (
+        PYRAMID | {"train_stride": 8, "heads": 1, "hidden": 8, "layers": (1, 1), "slots": 32,
+                   "trained_cells": 4}, {"channels": 3, "views": 2, "regions": "graph"},
+    ),
+    "segsort": (
+        PYRAMID | {"train_stride": 8, "slots": 32}, {"channels": 3, "regions": "graph"},
+    ),
     "supervised": (PYRAMID | {"classes": 200}, {"channels": 3}),
 }  # fmt: skip
 

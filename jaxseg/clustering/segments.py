@@ -117,6 +117,35 @@ def _split(labels: Array, regions: Array, slots: int) -> Segments:
     )
 
 
+def segments_of_views(
+    features: Array,
+    regions: Array | None,
+    grid: tuple[int, int],
+    rounds: int,
+    slots: int,
+) -> Segments:
+    """Returns the segments of images: k-means on each view from a grid, split by regions.
+
+    Args:
+        features: f[B V h w D].
+        regions: i32[B V H W], coherent regions; negative = padding.
+        grid, rounds: see `grid_kmeans`; one cluster leaves the regions as they are.
+        slots: see `split`.
+
+    Raises:
+        ValueError: there are no regions.
+    """
+    if regions is None:
+        raise ValueError("the batch has no coherent regions; set data.regions")
+    batch, views, height, width = features.shape[:4]
+    small = reduce_map(regions, height, width)
+    if grid == (1, 1):
+        return split(jnp.zeros_like(small), small, slots)
+    flat = features.reshape(batch * views, *features.shape[2:])
+    labels = grid_kmeans(flat, grid, rounds, small.reshape(-1, height, width) >= 0)
+    return split(labels.reshape(small.shape), small, slots)
+
+
 def segment_sums(values: Array, slot: Array, slots: int) -> Array:
     """Returns the sums f32[B S D] of f[B ... D] over the cells of each slot i32[B ...].
 
@@ -144,3 +173,34 @@ def paint(values: Array, slot: Array, empty: int = -1) -> Array:
     filling = jnp.full((len(values), 1, *values.shape[2:]), empty, values.dtype)
     padded = jnp.concatenate([values, filling], axis=1)
     return jax.vmap(lambda row, index: row[index])(padded, slot)
+
+
+def base_segments(
+    features: Array,
+    size: tuple[int, int],
+    grid: tuple[int, int],
+    rounds: int,
+    valid: Array | None = None,
+) -> tuple[Array, Array, Array]:
+    """Returns the segments of images by the grid k-means alone, without regions.
+
+    The features are brought to `size` bilinearly and to length 1 before `grid_kmeans`.
+
+    Args:
+        features: f[B h w D].
+        size: (height, width) of the segments' map.
+        grid, rounds, valid: see `grid_kmeans`; `valid` is bool[B height width].
+
+    Returns:
+        labels i32[B height width] in 0..S - 1 with S = rows * columns of the grid, S where not
+        valid; the segments' features f32[B S D] of length 1; bool[B S], false for empty ones.
+
+    Source: Ke et al. 2022 (HSG), released test code.
+    """
+    shape = (len(features), *size, features.shape[-1])
+    unit = normalise(jax.image.resize(features, shape, "bilinear", antialias=False))
+    labels, slots = grid_kmeans(unit, grid, rounds, valid), grid[0] * grid[1]
+    if valid is not None:
+        labels = jnp.where(valid, labels, slots)
+    counts = segment_sums(jnp.ones((*labels.shape, 1)), labels, slots)[..., 0]
+    return labels, segment_directions(unit, labels, slots), counts > 0

@@ -25,6 +25,7 @@ def hierarchical_contrast(
     mask: Array,
     groupings: Sequence[Array],
     kappa: float,
+    dtype: str = "float32",
     chunk: int = _CHUNK,
 ) -> tuple[Array, ...]:
     """Returns the pixel-to-segment contrast f32[] under each of several groupings of the segments.
@@ -44,11 +45,13 @@ def hierarchical_contrast(
         segments: f[B S D], of length 1; mask: bool[B S], false = an empty slot.
         groupings: i32[B S] each, groups of an image's segments.
         kappa: the inverse of the temperature.
+        dtype: "float32" or "bfloat16", of what is multiplied; sums are float32.
         chunk: cells of each image that are compared at a time.
 
     Source: Ke et al. 2022 (HSG), eq. 3 and released code, which has the fallback where a cell has
     no positives; the paper leaves it undefined. The mean is the code's, where the paper has a sum.
     """
+    features, segments = features.astype(dtype), segments.astype(dtype)
     own, others = _own_and_others(features, slot, segments, mask, kappa, chunk)
     near = kappa * jnp.einsum(
         "bnd,bsd->bns", features, segments, preferred_element_type=jnp.float32
@@ -74,6 +77,7 @@ def segment_contrast(
     segments: Array,
     mask: Array,
     kappa: float,
+    dtype: str = "float32",
     chunk: int = _CHUNK,
 ) -> Array:
     """Returns f32[], the contrast of each cell's own segment with all others of the batch.
@@ -82,6 +86,7 @@ def segment_contrast(
 
     Source: Hwang et al. 2019 (SegSort), the unsupervised form.
     """
+    features, segments = features.astype(dtype), segments.astype(dtype)
     own, others = _own_and_others(features, slot, segments, mask, kappa, chunk)
     return jnp.mean(jnp.logaddexp(own, others) - own, where=slot < mask.shape[1])
 

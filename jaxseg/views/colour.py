@@ -137,3 +137,35 @@ def sobel(grey_image: Array) -> Array:
 def flip_where(mask: Array, x: Array) -> Array:
     """Returns [B H W ...] mirrored left to right in the rows where `mask` bool[B] is true."""
     return jnp.where(mask.reshape((-1,) + (1,) * (x.ndim - 1)), x[:, :, ::-1], x)
+
+
+def augment(
+    key: Array,
+    image: Array,
+    amounts: tuple[float, float, float, float],
+    jitter_share: float,
+    grey_share: float,
+    blur_share: float = 0.0,
+) -> Array:
+    """Returns images f32[B H W Ch] of which a share each is jittered, made grey and blurred.
+
+    Args:
+        amounts: brightness, contrast, saturation and hue, as in `jitter`.
+        jitter_share, grey_share, blur_share: probabilities; an image's draws are its own.
+
+    The blur is that of HSG's code: 5 x 5 pixels with weights exp(-r^2 / s^2), s from U(0.1, 5).
+    """
+    keys = jax.random.split(key, 5)
+    shape = (len(image), 1, 1, 1)
+
+    def drawn(key: Array, share: float) -> Array:
+        return jax.random.uniform(key, shape) < share
+
+    image = jnp.where(drawn(keys[0], jitter_share), jitter(keys[1], image, *amounts), image)
+    rgb, rest = image[..., :3], image[..., 3:]
+    rgb = jnp.where(drawn(keys[2], grey_share), jnp.broadcast_to(grey(rgb), rgb.shape), rgb)
+    image = jnp.concatenate([rgb, rest], axis=-1)
+    if not blur_share:
+        return image
+    sigma = jax.random.uniform(keys[3], shape, minval=0.1, maxval=5.0) / 2**0.5
+    return jnp.where(drawn(keys[4], blur_share), blur(image, sigma, reach=2), image)

@@ -73,7 +73,7 @@ def test_contrast_over_images_matches_brute_force_whatever_the_chunk():
     expected = [by_hand(features, slot, segments, mask, g, 8.0) for g in (groups, one)]
     for chunk in (7, 50, 64):
         found = hierarchical_contrast(
-            *map(jnp.asarray, (features, slot, segments, mask)), (groups, one), 8.0, chunk
+            *map(jnp.asarray, (features, slot, segments, mask)), (groups, one), 8.0, chunk=chunk
         )
         for got, want in zip(found, expected, strict=True):
             np.testing.assert_allclose(got, want[want >= 0].mean(), rtol=1e-5)
@@ -97,7 +97,7 @@ def test_segsort_contrasts_the_own_segment_with_all():
     losses = [
         total[b, n] - similarity[b, n, b, slot[b, n]] for b, n in np.argwhere(slot < mask.shape[1])
     ]
-    found = segment_contrast(*map(jnp.asarray, (features, slot, segments, mask)), 8.0, 16)
+    found = segment_contrast(*map(jnp.asarray, (features, slot, segments, mask)), 8.0, chunk=16)
     np.testing.assert_allclose(found, np.mean(losses), rtol=1e-5)
 
 

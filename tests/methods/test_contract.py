@@ -29,6 +29,11 @@ STEGO = METHODS["stego"](clusters=3, backbone="vit_test", dim=16, points=3, nega
 CLUSTERING = {"clusters": 3, "backbone": "resnet_tiny", "dim": 16, "size": 32, "sample_rounds": 2}
 IIC = {"clusters": 3, "overclusters": 5, "steps_per_pass": 1, "displacement": 1}
 
+SEGMENTS = {"backbone": "resnet_tiny", "dim": 16, "train_stride": 8, "grid": (2, 2), "slots": 16}
+HSG = {
+    "sizes": (4, 2), "heads": 2, "hidden": 16, "layers": (1, 1), "positions": 4, "trained_cells": 4
+}  # fmt: skip
+
 # Each method in the forms that run different code. A method without parameters has no step to test.
 FORMS = {
     "infoseg": infoseg(),
@@ -55,14 +60,32 @@ FORMS = {
         labels_choose_pixels=True,
     ),
     "iic-res12": METHODS["iic"](**IIC, network="res12", stem=8),
+    "hsg": METHODS["hsg"](**SEGMENTS, **HSG),
+    "hsg-released-bf16": METHODS["hsg"](
+        **SEGMENTS,
+        **HSG,
+        graph="image",
+        masked_norm=False,
+        masked_std="code",
+        collapse_count="padded",
+        blur_share=0.5,
+        dtype="bfloat16",
+    ),
+    "hsg-ncut-psp": METHODS["hsg"](
+        **SEGMENTS, sizes=(4, 2), grouper="ncut", head="psp", remat=True
+    ),
+    "segsort": METHODS["segsort"](**SEGMENTS),
     "supervised": METHODS["supervised"](classes=3, backbone="resnet_tiny", dim=16),
     "online-probes": OnlineProbes(smooseg(), classes=4, clusters=5),
 }
+# These read coherent regions.
+ON_REGIONS = tuple(form for form in FORMS if form.startswith(("hsg", "segsort")))
 # These get cached tokens in the place of images.
 ON_TOKENS = ("smooseg-bf16", "online-probes")
 # One of each method, for what takes long.
 PLAIN = (
-    "infoseg", "smooseg", "stego", "picie", "deepcluster", "iic", "supervised", "online-probes",
+    "infoseg", "smooseg", "stego", "picie", "deepcluster", "iic", "hsg", "segsort", "supervised",
+    "online-probes",
 )  # fmt: skip
 
 
@@ -82,8 +105,17 @@ def make_batch(form: str, count: int = 8, size: int = 32) -> Batch:
         size=jnp.full((count, 2, 2), size),
         box=jnp.tile(jnp.asarray([0.0, 0, 1, 1, 0]), (count, 2, 1)),
         tokens=tokens if form in ON_TOKENS else None,
+        regions=_regions(count, size) if form in ON_REGIONS else None,
         label={} if label is None else {"class": jnp.asarray(label, jnp.int32)},
     )
+
+
+def _regions(count: int, size: int) -> jax.Array:
+    """Quarters of each view; the last image is padded at the right."""
+    rows = np.arange(size) * 2 // size
+    regions = np.tile(2 * rows[:, None] + rows[None], (count, 2, 1, 1))
+    regions[-1, :, :, size // 2 :] = -1
+    return jnp.asarray(regions, jnp.int32)
 
 
 @functools.cache
@@ -207,6 +239,10 @@ def test_prediction_shapes(form):
     output = jax.eval_shape(method.predict, state, make_batch(form).image[:, 0])
     batch, height, width, features = output.features.shape
     assert (batch, features) == (8, 16)
+    if form in ON_REGIONS:
+        assert output.logits is None
+        assert {level.shape for level in output.levels} == {(8, 4, 4)}
+        return
     # Scores are on the features' grid or on a finer one.
     rows, columns = output.logits.shape[1] / height, output.logits.shape[2] / width
     assert rows == columns >= 1

@@ -1,0 +1,19 @@
+"""Ablation of HSG's table 3: one view of each image, regions and goodness of grouping (E, G).
+
+python -m jaxseg.main --config=configs/hsg_coco_single_eg.py \
+    --config.data.root=DIR --config.data.regions=DIR2
+
+As configs/hsg_coco_eg.py, from stage 1 of configs/hsg_coco_stage1_single.py.
+
+Hardware and hours: not run. Published: 13.8 mIoU on VOC val for E and one
+of F and G; measured: not run.
+"""
+
+from configs import hsg_coco_eg
+
+
+def get_config():
+    config = hsg_coco_eg.get_config()
+    config.data.views = 1
+    config.train.init_from = "runs/hsg_coco_stage1_single"
+    return config

@@ -1,0 +1,15 @@
+"""HSG, small, on the embedded scenes: the demo.
+
+python -m jaxseg.main --config=configs/hsg_scenes.py
+
+The network is a ResNet-18 of a quarter of the channels (resnet18_slim), from scratch, for two CPU
+cores; regions come from a simple over-segmentation.
+
+Hardware: two CPU cores. Published: none; measured: not run.
+"""
+
+from configs import hsg_base
+
+
+def get_config():
+    return hsg_base.scenes(hsg_base.hsg(classes=8))
