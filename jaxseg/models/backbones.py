@@ -62,6 +62,7 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "resnet_test": partial(ResNet, blocks=(1, 1, 1, 3), stem=4),
     "resnet_tiny": partial(ResNet, blocks=(1, 1, 1, 1), bottleneck=False, stem=4),
 }
+RESNETS = tuple(name for name in ARCHITECTURES if name.startswith("resnet"))
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

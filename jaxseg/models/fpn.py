@@ -9,13 +9,12 @@ from flax import linen as nn
 
 from jaxseg.clustering.kmeans import normalise
 from jaxseg.core import UserError
-from jaxseg.models.backbones import ARCHITECTURES, Backbone
+from jaxseg.models.backbones import RESNETS, Backbone
 from jaxseg.models.heads import torch_bias, torch_kernel
 
 Array = jax.Array
 PyTree = Any
 
-RESNETS = tuple(name for name in ARCHITECTURES if name.startswith("resnet"))
 FORMS = ("code", "paper")
 
 

@@ -32,6 +32,8 @@ class ResNet(nn.Module):
         stride: of res5: 32, 16 or 8.
         multi_grid: multiplies the dilation of res5's blocks, where res5 dilates. The first block
             of a dilated stage has the dilation of the stage before it and takes no factor.
+        remat: whether the backward pass computes each residual block again in the place of keeping
+            what is inside it.
         dtype: of the computation; parameters are float32.
     """
 
@@ -40,6 +42,7 @@ class ResNet(nn.Module):
     stem: int = 64
     stride: int = 32
     multi_grid: Sequence[int] = ()
+    remat: bool = False
     dtype: jnp.dtype = jnp.float32
 
     @property
@@ -65,10 +68,11 @@ class ResNet(nn.Module):
         x = _conv(self.stem, 7, 2, 1, self.dtype, "stem")(image)
         x = nn.relu(batch_norm(self.dtype, train, "stem_norm")(x))
         x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+        block = nn.remat(_Residual, static_argnums=(2,)) if self.remat else _Residual
         maps = []
         for i, stage in enumerate(plan):
             for j, (stride, dilation) in enumerate(stage):
-                x = _Residual(
+                x = block(
                     self.stem * 2**i,
                     self.bottleneck,
                     stride,
