@@ -53,6 +53,8 @@ def infoseg(clusters: int) -> ConfigDict:
             "five_crop": False,  # four corners and the centre of each image, as images
             "tokens": "",  # InfoSeg has no frozen features to keep
             "partners": 0,
+            "regions": "",  # "graph", "stored" or a folder, for a method that reads regions
+            "regions_limit": 48,  # most regions of an image, with "graph"
             "train_split": "train",
             "test_split": "val",
             "cache": False,  # keep decoded examples in memory

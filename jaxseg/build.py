@@ -15,6 +15,7 @@ from jaxseg.data.cache import Cached
 from jaxseg.data.five_crop import FiveCrop
 from jaxseg.data.pipeline import Pipeline
 from jaxseg.data.source import Source
+from jaxseg.data.with_regions import open_regions
 from jaxseg.evaluate import Evaluator
 from jaxseg.evaluate_hierarchy import HierarchyEvaluator
 from jaxseg.evaluation.hierarchy import Hierarchy
@@ -49,11 +50,18 @@ def make_method(values: Mapping[str, Any]) -> Method:
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """The data of a run: its pipeline (over the training split) and the test split."""
+    """The data of a run: its pipeline (over the training split) and both splits.
+
+    Attributes:
+        train: the training split without regions, for what needs none: some take long to make.
+        regions: a line on where the regions of training batches come from; "" = they have none.
+    """
 
     section: DataSection
     pipeline: Pipeline
+    train: Source
     test: Source
+    regions: str = ""
 
 
 def make_data(values: Mapping[str, Any], seed: int, mesh: Mesh, labels: bool) -> Data:
@@ -75,12 +83,15 @@ def make_data(values: Mapping[str, Any], seed: int, mesh: Mesh, labels: bool) ->
     if section.cache:
         splits = {split: Cached(source) for split, source in splits.items()}
     train = splits[section.train_split]
+    shown, regions = train, ""
+    if section.regions:
+        shown, regions = open_regions(train, section.regions, section.regions_limit)
     if labels and not train.classes:
         raise UserError(
             f"The method reads labels in training, and the split {section.train_split!r} has none."
         )
     pipeline = Pipeline(
-        source=FiveCrop(train) if section.five_crop else train,
+        source=FiveCrop(shown) if section.five_crop else shown,
         view=make_view(section),
         eval_view=make_eval_view(section),
         batch_size=section.batch_size,
@@ -91,8 +102,11 @@ def make_data(values: Mapping[str, Any], seed: int, mesh: Mesh, labels: bool) ->
         workers=section.workers,
         prefetch=section.prefetch,
         labels=labels,
+        regions=bool(regions),
     )
-    return Data(section, pipeline, splits[section.test_split])
+    if section.five_crop:
+        train = FiveCrop(train)
+    return Data(section, pipeline, train, splits[section.test_split], regions)
 
 
 def make_view(section: DataSection) -> TrainView:
@@ -136,6 +150,7 @@ def batch_spec(
         image=array(jnp.uint8, views, crop, crop, section.channels),
         size=array(jnp.int32, views, 2),
         box=array(jnp.float32, views, 5),
+        regions=array(jnp.int32, views, crop, crop) if section.regions else None,
         label={kind: array(jnp.int32, crop, crop) for kind in labels},
     )
     if method is None or not section.tokens:
@@ -198,7 +213,7 @@ def make_evaluators(
 
 def _evaluator(name: str, section: EvalSection, probe: Any, data: Data, samples: int) -> Evaluator:
     """Returns what scores classes or clusters."""
-    train, test = data.pipeline.source, data.test
+    train, test = data.train, data.test
     if test.classes and section.label not in test.classes:
         pick(f"evals.{name}.label", section.label, test.classes)
     refine = None

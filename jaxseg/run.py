@@ -117,7 +117,7 @@ class Run:
 
     def describe(self) -> str:
         """Returns what will run, on what, where, in a few lines; writes parameters.txt."""
-        train, test, pipeline = self.data.pipeline.source, self.data.test, self.data.pipeline
+        train, test, pipeline = self.data.train, self.data.test, self.data.pipeline
         params = self.untrained.params
         overview = parameter_overview.get_parameter_overview(params, include_stats=False)
         write_atomic(self.workdir / "parameters.txt", overview + "\n")
@@ -128,6 +128,8 @@ class Run:
             f"{len(test)} test images, {self.steps} steps of {pipeline.batch_size} images, "
             f"{self.mesh.size} {jax.devices()[0].platform} device(s), in {self.workdir}",
         ]
+        if self.data.regions:
+            lines.append(self.data.regions)
         if self.weights:
             lines += self.weights.lines
         elif "backbone" in self.untrained.frozen:
@@ -172,7 +174,7 @@ class Run:
 
     def _hooks(self, writer: Writer) -> tuple[Hook, ...]:
         """The collapse monitor, and evaluations of the trained model on the way."""
-        watched = self.data.pipeline.eval_stream(limit=self.data.section.batch_size)
+        watched = self.data.pipeline.eval_stream(self.data.train, self.data.section.batch_size)
         look = evaluate.collapse_monitor(watched)
 
         def monitor(state: State) -> dict[str, float]:
@@ -223,7 +225,7 @@ class Run:
             "data": self.data.section.name,
             "test_resize": self.data.section.test_resize,
             "test_crop": self.data.section.test_crop,
-            "train_split": f"{self.data.section.train_split} ({len(self.data.pipeline.source)})",
+            "train_split": f"{self.data.section.train_split} ({len(self.data.train)})",
             "test_split": f"{self.data.section.test_split} ({len(self.data.test)})",
             "seed": self.train.seed,
             "steps": self.steps,

@@ -40,6 +40,10 @@ class DataSection:
     # Near neighbours, by their mean frozen features, that the partner of an image is drawn from;
     # the partner's view comes last. 0 = no partners.
     partners: int = 0
+    # Coherent regions in training batches: "" = none, "graph" = an over-segmentation computed from
+    # each image, "stored" = those packed with the images, or a folder of region PNGs.
+    regions: str = ""
+    regions_limit: int = 48  # "graph": most regions of an image
     test_resize: int = 0  # evaluation: shorter side in pixels; 0 = as it is
     test_side: str = "shorter"  # evaluation: the side that test_resize sets, or "longer"
     test_scale: float = 1.0  # evaluation: factor of both sides after test_resize
@@ -60,11 +64,17 @@ class DataSection:
         check_range(
             "data", self, batch_size=1, views=1, resize=0, crop=1, test_resize=0, test_crop=0,
             test_pad_multiple=0, threads=1, workers=0, prefetch=1, partners=0,
+            regions_limit=1,
         )  # fmt: skip
         if self.channels not in (3, 4):
             raise UserError(f"data.channels is {self.channels}; it is 3 (RGB) or 4 (and infrared).")
         if len(self.scale) != 2:
             raise UserError(f"data.scale is {self.scale}; it is (lowest, highest).")
+        if self.regions and self.tokens:
+            raise UserError(
+                f"data.regions is {self.regions!r} and data.tokens {self.tokens!r}, but batches of "
+                "cached features carry no regions; leave one of them empty."
+            )
 
 
 @dataclasses.dataclass(frozen=True)

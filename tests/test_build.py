@@ -54,6 +54,13 @@ def make_data(**fields):
         (lambda: make_data(views=0), "data.views is 0; it must be at least 1"),
         (lambda: make_data(scale=(1.0,)), "data.scale is"),
         (
+            lambda: make_data(regions="grahp"),
+            "data.regions is 'grahp', which is neither 'graph' nor 'stored': there is no folder",
+        ),
+        (lambda: make_data(regions="stored"), "data.regions is 'stored', but the training images"),
+        (lambda: make_data(regions="graph", regions_limit=0), "data.regions_limit is 0"),
+        (lambda: make_data(regions="graph", tokens="x"), "data.regions is 'graph' and data.tokens"),
+        (
             lambda: build.make_method({"name": "infoseg", "clusters": 0}),
             "method.clusters is 0; it must be at least 1",
         ),
@@ -85,8 +92,9 @@ def test_errors_name_the_field_and_what_is_valid(function, message):
         function()
 
 
-def test_the_abstract_batch_is_that_of_the_pipeline():
-    data = make_data(views=2)
+@pytest.mark.parametrize("fields", [{}, {"regions": "graph"}])
+def test_the_abstract_batch_is_that_of_the_pipeline(fields):
+    data = make_data(views=2, **fields)
     spec = build.batch_spec(data.section)
     batches = data.pipeline.batches(0)
     batch = next(batches)
@@ -94,6 +102,18 @@ def test_the_abstract_batch_is_that_of_the_pipeline():
     assert jax.tree.map(lambda x: (x.shape, x.dtype), spec) == jax.tree.map(
         lambda x: (x.shape, x.dtype), batch
     )
+
+
+def test_evaluations_do_not_wait_for_regions():
+    data = make_data(regions="graph", five_crop=True, size=64)
+    assert data.regions == (
+        "Regions: graph-based over-segmentation of each image, at most 48 of one"
+    )
+    assert (len(data.train), data.train[7].regions) == (40, None)
+    made = data.pipeline.source[7]
+    np.testing.assert_array_equal(made.image, data.train[7].image)
+    assert made.regions.shape == (32, 32)
+    assert make_data().regions == ""
 
 
 def sections(**train):

@@ -155,8 +155,10 @@ def test_probes_beside_a_method_change_nothing_but_say_what_labels_would_give(tm
     entry = config.evals.smooseg.copy_and_resolve_references()
     entry.update(source="linear_probe", matching="identity")
     config.evals.linear = entry
+    config.data.update(regions="graph", regions_limit=9)  # which it does not read
     run = Run(config, tmp_path / "probes")
     assert "SmooSeg with OnlineProbes on scenes" in run.describe()
+    assert "Regions: graph-based over-segmentation of each image, at most 9 of" in run.describe()
     assert run.fit()
     assert losses(tmp_path / "plain") == losses(tmp_path / "probes")
     supervised = {result.name: result.supervised for result in run.evaluate()}

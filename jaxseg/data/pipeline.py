@@ -94,8 +94,9 @@ class Pipeline:
         workers: worker processes that read; 0 = threads of this process alone.
         prefetch: batches kept ready on the host.
         labels: whether training batches carry labels (for a method that reads them).
+        regions: whether training batches carry regions, which the source's examples then have.
         tokens: cached features of the training views, in the order of the split. Training rows hold
-            them in the place of image, size, box and regions, and images are only read for labels.
+            them in the place of image, size and box, and images are only read for labels.
         partners: i32[N P], others that go with each image, such as its neighbours. One of them is
             drawn from (seed, epoch, index), and its view comes last, after those of the image.
 
@@ -116,6 +117,7 @@ class Pipeline:
     workers: int = 0
     prefetch: int = 4
     labels: bool = False
+    regions: bool = False
     tokens: TokenStore | None = None
     partners: np.ndarray | None = None
 
@@ -174,6 +176,7 @@ class Pipeline:
             images_per_epoch=self.steps_per_epoch * self.batch_size,
             host=(local, self.batch_size, jax.process_index() * local),
             labels=self.labels,
+            regions=self.regions,
             tokens=self.tokens,
             partners=self.partners,
         )

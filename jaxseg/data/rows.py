@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxseg.core import UserError
 from jaxseg.data.source import Example, Source
 from jaxseg.data.tokens import TokenStore
 from jaxseg.views.geometry import EvalView, TrainView
@@ -49,6 +50,7 @@ class TrainRows:
     images_per_epoch: int
     host: tuple[int, int, int]  # rows of a host's batch, of a global batch, and the host's first
     labels: bool
+    regions: bool = False
     tokens: TokenStore | None = None
     partners: np.ndarray | None = None
 
@@ -101,7 +103,11 @@ class TrainRows:
     def _maps(self, example: Example) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Returns an image and the maps to carry along with it."""
         maps = dict(example.label) if self.labels else {}
-        if example.regions is not None:
+        if self.regions:
+            if example.regions is None:
+                raise UserError(
+                    f"image {example.name} has no regions; make those of the whole split"
+                )
             maps["regions"] = example.regions
         return example.image, maps
 

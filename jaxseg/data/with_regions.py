@@ -1,4 +1,4 @@
-"""Coherent regions from files, carried along with the images of a source."""
+"""Coherent regions, carried along with the images of a source: from files or from elsewhere."""
 
 import dataclasses
 import os
@@ -6,6 +6,7 @@ import unicodedata
 
 from jaxseg.core import UserError
 from jaxseg.data.fingerprint import of_source
+from jaxseg.data.graph_regions import GraphRegions
 from jaxseg.data.images import find_files, read_label
 from jaxseg.data.source import Example, Source, Wrapper
 
@@ -47,25 +48,51 @@ class WithRegions(Wrapper):
         return dataclasses.replace(example, regions=regions)
 
 
-def add_regions(source: Source, folder: str) -> WithRegions:
+def open_regions(source: Source, regions: str, limit: int) -> tuple[Source, str]:
+    """Returns the source with the regions that `regions` names, and a line that says which.
+
+    "graph" segments each image, see `GraphRegions`, into at most `limit` regions; "stored" are
+    those that the source has itself, as a packed one may; anything else is a folder as in
+    `add_regions`.
+
+    Raises:
+      UserError: the source stores no regions; or as `add_regions`.
+    """
+    if regions == "graph":
+        return GraphRegions(source, limit), (
+            f"Regions: graph-based over-segmentation of each image, at most {limit} of one"
+        )
+    if regions == "stored":
+        if source[0].regions is None:
+            raise UserError(
+                "data.regions is 'stored', but the training images have no regions with them. Pack "
+                "the data set with --regions=DIR, or name 'graph' or a folder of region maps"
+            )
+        return source, "Regions: those that are stored with the images"
+    field = f"data.regions is {regions!r}, which is neither 'graph' nor 'stored'"
+    found = add_regions(source, regions, field)
+    return found, f"Regions: files in {os.path.abspath(os.path.expanduser(regions))}"
+
+
+def add_regions(source: Source, folder: str, field: str = "--regions") -> WithRegions:
     """Returns the source with regions from `folder`, whose PNGs mirror the names of the images.
 
     The regions of `street/a.jpg` are in `street/a.png`, a greyscale PNG of 8 or 16 bits whose
-    values number the regions of that image.
+    values number the regions of that image. Messages begin with `field`.
 
     Raises:
       UserError: there is no such folder or no PNG in it, or names of the source have none.
     """
     top = os.path.abspath(os.path.expanduser(folder))
     if not os.path.isdir(top):
-        raise UserError(f"--regions: there is no folder {top}. Check the path")
+        raise UserError(f"{field}: there is no folder {top}. Check the path")
     files = {_key(name): os.path.join(top, name) for name in find_files(top, (".png",))}
     names = getattr(source, "names", ())
     missing = [name for name in names if _key(name) not in files]
     if missing or not files:
         shown = f": {', '.join(missing[:5])}" if missing else ""
         raise UserError(
-            f"--regions: {len(missing) or len(source)} of {len(source)} images have no region map "
+            f"{field}: {len(missing) or len(source)} of {len(source)} images have no region map "
             f"under {top}{shown}. Make the regions of the whole split"
         )
     return WithRegions(source, files)

@@ -52,6 +52,7 @@ def make(source=None, **fields) -> Pipeline:
         "seed": 5,
         "mesh": make_mesh(jax.devices()[:1]),
         "views": 2,
+        "regions": True,
     }
     return Pipeline(**values | fields)
 
@@ -109,6 +110,18 @@ def test_views_regions_and_pixels_belong_together():
             assert (batch.regions[row, view, :height, :width] == index).all()
     assert batch.label == {}
     assert not np.array_equal(batch.image[:, 0], batch.image[:, 1])
+
+
+def test_regions_are_carried_only_where_they_are_asked_for():
+    (batch,) = take(make(regions=False).batches(0), 1)
+    assert batch.regions is None
+
+    class Bare(Numbered):
+        def __getitem__(self, index):
+            return dataclasses.replace(super().__getitem__(index), regions=None)
+
+    with pytest.raises(UserError, match="has no regions; make those of the whole split"):
+        take(make(Bare()).batches(0), 1)
 
 
 def test_methods_that_read_labels_get_them():
