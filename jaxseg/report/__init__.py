@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from matplotlib.figure import Figure
 
 from jaxseg.record import Result, load_results
-from jaxseg.report import figures
+from jaxseg.report import figures, segments
 from jaxseg.report.figures import strips
 from jaxseg.writer import read_metrics
 
@@ -37,7 +37,8 @@ def _samples(results: Sequence[Result], metrics: Sequence[dict]) -> Mapping[str,
     groups: dict[tuple, list[Result]] = {}
     for result in results:
         images = tuple(image.tobytes() for image in result.samples.images)
-        groups.setdefault((images, result.classes), []).append(result)
+        if result.kind != "hierarchy":
+            groups.setdefault((result.kind, images, result.classes), []).append(result)
     names = [f"samples_{n}" if n else "samples" for n in range(len(groups))]
     return {n: figures.sample_grid(g) for n, g in zip(names, groups.values(), strict=True)}
 
@@ -58,7 +59,24 @@ def _smoothness(results: Sequence[Result], metrics: Sequence[dict]) -> Mapping[s
     return {"smoothness": figures.histogram(drawn[0], "delta_histogram", title, (0.0, 1.0))}
 
 
-SECTIONS: tuple[Section, ...] = (_samples, _curves, _confusion, _embedding, _smoothness)
+def _segments(results: Sequence[Result], metrics: Sequence[dict]) -> Mapping[str, Figure]:
+    del metrics
+    drawn: dict[str, Figure] = {}
+    for result in results:
+        if result.kind != "hierarchy":
+            continue
+        drawn[f"hierarchy_{result.name}"] = segments.hierarchy(result)
+        for name in segments.names(result, segments.ATTENTION):
+            title = f"{name.replace('/', '_')}_{result.name}"
+            drawn[title] = segments.attention(result, name)
+        if len(result.samples.images) > 1:
+            drawn[f"neighbours_{result.name}"] = segments.neighbours(result)
+        if result.arrays:
+            drawn[f"segments_{result.name}"] = segments.segment_embedding(result)
+    return drawn
+
+
+SECTIONS: tuple[Section, ...] = (_samples, _curves, _confusion, _embedding, _smoothness, _segments)
 
 
 def write(workdir: pathlib.Path, results: Sequence[Result] | None = None) -> list[pathlib.Path]:
