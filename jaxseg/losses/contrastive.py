@@ -7,6 +7,7 @@ in the released code, cancels.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +19,22 @@ from jaxseg.clustering.segments import paint
 _CHUNK = 64  # cells of each image that are compared with all segments at a time
 
 
+class Compared(NamedTuple):
+    """The cells of images and the segments of a batch, which they are contrasted with."""
+
+    features: Array  # f[B N D] of each cell, of length 1
+    slot: Array  # i32[B N] each cell's segment, S for none
+    segments: Array  # f[B S D], of length 1
+    mask: Array  # bool[B S], false = an empty slot
+
+    def cast(self, dtype: str) -> "Compared":
+        """Returns the same with features and segments of another type."""
+        features, segments = self.features.astype(dtype), self.segments.astype(dtype)
+        return self._replace(features=features, segments=segments)
+
+
 def hierarchical_contrast(
-    features: Array,
-    slot: Array,
-    segments: Array,
-    mask: Array,
+    compared: Compared,
     groupings: Sequence[Array],
     kappa: float,
     dtype: str = "float32",
@@ -40,9 +52,6 @@ def hierarchical_contrast(
     backward pass, so that B * chunk * B * S similarities exist at once.
 
     Args:
-        features: f[B N D], of length 1.
-        slot: i32[B N] segment of each cell, S for none.
-        segments: f[B S D], of length 1; mask: bool[B S], false = an empty slot.
         groupings: i32[B S] each, groups of an image's segments.
         kappa: the inverse of the temperature.
         dtype: "float32" or "bfloat16", of what is multiplied; sums are float32.
@@ -51,8 +60,9 @@ def hierarchical_contrast(
     Source: Ke et al. 2022 (HSG), eq. 3 and released code, which has the fallback where a cell has
     no positives; the paper leaves it undefined. The mean is the code's, where the paper has a sum.
     """
-    features, segments = features.astype(dtype), segments.astype(dtype)
-    own, others = _own_and_others(features, slot, segments, mask, kappa, chunk)
+    compared = compared.cast(dtype)
+    own, others = _own_and_others(compared, kappa, chunk)
+    features, slot, segments, mask = compared
     near = kappa * jnp.einsum(
         "bnd,bsd->bns", features, segments, preferred_element_type=jnp.float32
     )
@@ -72,10 +82,7 @@ def hierarchical_contrast(
 
 
 def segment_contrast(
-    features: Array,
-    slot: Array,
-    segments: Array,
-    mask: Array,
+    compared: Compared,
     kappa: float,
     dtype: str = "float32",
     chunk: int = _CHUNK,
@@ -86,9 +93,9 @@ def segment_contrast(
 
     Source: Hwang et al. 2019 (SegSort), the unsupervised form.
     """
-    features, segments = features.astype(dtype), segments.astype(dtype)
-    own, others = _own_and_others(features, slot, segments, mask, kappa, chunk)
-    return jnp.mean(jnp.logaddexp(own, others) - own, where=slot < mask.shape[1])
+    own, others = _own_and_others(compared.cast(dtype), kappa, chunk)
+    inside = compared.slot < compared.mask.shape[1]
+    return jnp.mean(jnp.logaddexp(own, others) - own, where=inside)
 
 
 def separation(centroids: Array, kappa: float) -> Array:
@@ -103,13 +110,12 @@ def separation(centroids: Array, kappa: float) -> Array:
     return jnp.mean(jax.nn.logsumexp(similarity, axis=-1) - jnp.diagonal(similarity))
 
 
-def _own_and_others(
-    features: Array, slot: Array, segments: Array, mask: Array, kappa: float, chunk: int
-) -> tuple[Array, Array]:
+def _own_and_others(compared: Compared, kappa: float, chunk: int) -> tuple[Array, Array]:
     """Returns f32[B N]: similarity to the own segment; log-sum-exp of that to all others.
 
     Both mean nothing for cells in no segment.
     """
+    features, slot, segments, mask = compared
     batch, count, dim = features.shape
     slots = mask.shape[1]
     chunks = -(-count // chunk)

@@ -42,7 +42,7 @@ class HSG(SegmentMethod):
         sizes: groups of each level, fine to coarse.
         heads, hidden, layers, dropout: of the transformers, see `ClusteringTransformer`.
         positions: side of the position tables, in cells. trained_cells: side of the map of a
-            training view, `data.crop` / `train_stride`; maps of other sizes have positions in between.
+            training view, `data.crop` / `train_stride`; other maps' positions lie in between.
         grouper: "transformer"; or "kmeans", "ncut", "finch" of `clustering.grouping`, which learn
             nothing, so that there is no goodness of grouping (the paper's table 4).
         region_weight, level_weight, grouping_weight: λE of the contrast by regions, λF of that by
@@ -146,17 +146,19 @@ class HSG(SegmentMethod):
             key: of the dropout.
         """
         compared, found = self._compared(features, regions)
-        _, _, segments, mask = compared
+        segments, mask = compared.segments, compared.mask
         groupings, weights = {"E": found.region}, {"E": self.region_weight}
-        total, rest, terms = jnp.zeros(()), {}, {}
+        rest: PyTree = {}
+        terms: dict[str, Array] = {}
+        total = jnp.zeros(())
         if self.level_weight or self.grouping_weight:
             groups, levels, rest = self._grouped(state, segments, mask, found.slot, key)
             for i, group in enumerate(groups, 1):
                 groupings[str(i)], weights[str(i)] = group, self.level_weight
             terms = self._goodness(segments, found, levels)
-            total += self.grouping_weight * sum(terms.values())
+            total += self.grouping_weight * sum(terms.values(), jnp.zeros(()))
         contrasts = hierarchical_contrast(
-            *compared, list(groupings.values()), self.kappa, self.dtype
+            compared, list(groupings.values()), self.kappa, self.dtype
         )
         for name, contrast in zip(groupings, contrasts, strict=True):
             terms[f"L_f_{name}"] = contrast

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from jaxseg.clustering import segments as seg
 from jaxseg.core import Array, Batch, Method, PyTree, State, UserError
+from jaxseg.losses.contrastive import Compared
 from jaxseg.models.backbones import RESNETS
 from jaxseg.models.pixel_net import HEADS, PixelNet
 from jaxseg.views import colour
@@ -90,19 +91,16 @@ class SegmentMethod(Method):
         features, extra = self._net.features(state.params, state.extra, unit, train=True)
         return features.reshape(count, views, *features.shape[1:]), extra
 
-    def _compared(
-        self, features: Array, regions: Array | None
-    ) -> tuple[tuple[Array, ...], seg.Segments]:
+    def _compared(self, features: Array, regions: Array | None) -> tuple[Compared, seg.Segments]:
         """Returns what the contrast compares, and the segments, of features f32[B V h w D].
 
-        That is the features f32[B N D] of all cells of an image, their slots i32[B N], the
-        segments' features f32[B S D], and bool[B S]. `regions` is i32[B V H W].
+        `regions` is i32[B V H W]; all views of an image are compared as one.
         """
         found = seg.segments_of_views(features, regions, self.grid, self.rounds, self.slots)
         count = len(features)
         cells, slot = features.reshape(count, -1, self.dim), found.slot.reshape(count, -1)
         segments = seg.segment_directions(cells, slot, self.slots)
-        return (cells, slot, segments, found.mask), found
+        return Compared(cells, slot, segments, found.mask), found
 
     def _base(self, state: State, image: Array) -> tuple[Array, tuple[Array, Array, Array]]:
         """Returns features f32[B h w D] of images, and what `segments.base_segments` does."""

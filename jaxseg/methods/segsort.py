@@ -30,7 +30,7 @@ class SegSort(SegmentMethod):
         """
         features, extra = self._features(state, batch, key)
         compared, found = self._compared(features, batch.regions)
-        return segment_contrast(*compared, self.kappa, self.dtype), (extra, counts(found))
+        return segment_contrast(compared, self.kappa, self.dtype), (extra, counts(found))
 
     def predict(self, state: State, image: Array) -> Output:
         """Returns features of length 1, and one level: the segments of k-means from `test_grid`."""

@@ -33,7 +33,7 @@ class Groups(struct.PyTreeNode):
     # f32[B S n] of segment a in group b: Y_a·Z_b / sqrt(D). Slots that are padding have some too.
     logits: Array
     centroids: Array  # f32[B n D] Z, which segments are assigned to
-    features: Array  # f32[B n D] X of the next level
+    features: Array | None  # f32[B n D] X of the next level, if there is one
     encoded: Array  # f32[B S D] Y, the encoder's output
     attention: Array  # f32[B heads n S] of the last decoder layer to the segments, before dropout
 
@@ -103,10 +103,13 @@ class ClusteringTransformer(_Parts):
         dtype: of the matrix products; parameters, norms, softmax and outputs are float32.
         layers: of the encoder and of the decoder.
         masked_std: of the encoder's output where there is a mask, see `moments`.
+        next_level: whether there is one, which reads the groups' features. The last level of the
+            released code has them too, and nothing learns from them.
     """
 
     layers: tuple[int, int] = (2, 2)
     masked_std: str = "code"
+    next_level: bool = True
 
     @nn.compact
     def __call__(
@@ -147,7 +150,9 @@ class ClusteringTransformer(_Parts):
             state, attention = decoder(state, queries, encoded, positions, mask, train)
         state = nn.relu(self._normalise(state, "decoder_norm", train))
         centroids = _Readout(**self._sizes(), name="centroid")(state, train)
-        features = _Readout(**self._sizes(), name="feature")(state, train)
+        features = None
+        if self.next_level:
+            features = _Readout(**self._sizes(), name="feature")(state, train)
         logits = jnp.einsum("bsd,bnd->bsn", encoded, centroids) / math.sqrt(width)
         return Groups(logits, centroids, features, encoded, attention)
 

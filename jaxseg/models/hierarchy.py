@@ -49,8 +49,8 @@ class Hierarchy(nn.Module):
         trained: cells along a side of the feature map in training (crop / stride, 28 for crops of
             448); another map's positions are resampled, see `resample`. 0 = every map reads the
             first rows and columns, one a cell, as the released training does.
-        transformer: makes a level's transformer from its `name`: `ClusteringTransformer`, or a
-            `functools.partial` of it with fields.
+        transformer: makes a level's transformer from `next_level` and `name`:
+            `ClusteringTransformer`, or a `functools.partial` of it with fields.
     """
 
     sizes: Sequence[int] = (8, 4)
@@ -85,7 +85,7 @@ class Hierarchy(nn.Module):
         features, positions = segments, codes
         for i, size in enumerate(self.sizes):
             queries = self.param(f"queries_{i}", nn.initializers.normal(1.0), (size, width))
-            transformer = self.transformer(name=f"level_{i}")
+            transformer = self.transformer(next_level=i + 1 < len(self.sizes), name=f"level_{i}")
             found = transformer(features, positions, queries, None if levels else mask, train)
             transition = nn.softmax(found.logits)
             if levels:
@@ -94,7 +94,8 @@ class Hierarchy(nn.Module):
                 assignment = transition * mask[..., None]
             level = Level(assignment, found.logits, found.centroids, found.attention)
             levels.append(level)
-            features, positions = found.features, _group_positions(codes, level.group, size)
+            if found.features is not None:
+                features, positions = found.features, _group_positions(codes, level.group, size)
         return tuple(levels)
 
     @nn.nowrap

@@ -79,11 +79,14 @@ def grouping(arrays: Arrays) -> PyTree:
 def hierarchy(found: PyTree) -> tuple[PyTree, PyTree]:
     """Returns (params, stats) of a `hierarchy.Hierarchy` of two levels, from what `grouping` gives.
 
-    Statistics that the weights are without are missing, and then only training can run.
+    Statistics that the weights are without are missing, and then only training can run. The coarse
+    level's features, which nothing reads, are left out.
     """
     levels = {"fine": "level_0", "coarse": "level_1"}
     tables = {name: found[name] for name in ("rows", "columns")}
     queries = {f"queries_{i}": found[f"{name}_queries"] for i, name in enumerate(levels)}
-    params = {ours: found[name]["params"] for name, ours in levels.items()}
-    stats = {ours: found[name]["stats"] for name, ours in levels.items()}
+    params = {ours: dict(found[name]["params"]) for name, ours in levels.items()}
+    stats = {ours: dict(found[name]["stats"]) for name, ours in levels.items()}
+    for tree in (params, stats):
+        tree["level_1"].pop("feature", None)
     return params | tables | queries, stats

@@ -6,7 +6,12 @@ import numpy as np
 
 from jaxseg.clustering.nearest import normalise
 from jaxseg.clustering.segments import segment_directions
-from jaxseg.losses.contrastive import hierarchical_contrast, segment_contrast, separation
+from jaxseg.losses.contrastive import (
+    Compared,
+    hierarchical_contrast,
+    segment_contrast,
+    separation,
+)
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 
@@ -55,7 +60,7 @@ def test_contrast_matches_the_reference():
         segments = segment_directions(features, slot, slots)
         if detached:
             segments = jax.lax.stop_gradient(segments)
-        (found,) = hierarchical_contrast(features, slot, segments, mask, (groups,), kappa)
+        (found,) = hierarchical_contrast(Compared(features, slot, segments, mask), (groups,), kappa)
         return found, segments
 
     raw = jnp.asarray(golden["features"])
@@ -73,7 +78,10 @@ def test_contrast_over_images_matches_brute_force_whatever_the_chunk():
     expected = [by_hand(features, slot, segments, mask, g, 8.0) for g in (groups, one)]
     for chunk in (7, 50, 64):
         found = hierarchical_contrast(
-            *map(jnp.asarray, (features, slot, segments, mask)), (groups, one), 8.0, chunk=chunk
+            Compared(*map(jnp.asarray, (features, slot, segments, mask))),
+            (groups, one),
+            8.0,
+            chunk=chunk,
         )
         for got, want in zip(found, expected, strict=True):
             np.testing.assert_allclose(got, want[want >= 0].mean(), rtol=1e-5)
@@ -83,10 +91,10 @@ def test_one_segment_an_image_is_a_log_ratio():
     features = jnp.asarray([[[1.0, 0.0]], [[0.0, 1.0]]])
     slot = jnp.zeros((2, 1), jnp.int32)
     mask = jnp.ones((2, 1), bool)
-    (found,) = hierarchical_contrast(features, slot, features, mask, (slot,), 2.0)
+    (found,) = hierarchical_contrast(Compared(features, slot, features, mask), (slot,), 2.0)
     expected = -np.log(np.exp(2) / (np.exp(2) + 1))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
-    found = segment_contrast(features, slot, features, mask, 2.0)
+    found = segment_contrast(Compared(features, slot, features, mask), 2.0)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
@@ -97,7 +105,9 @@ def test_segsort_contrasts_the_own_segment_with_all():
     losses = [
         total[b, n] - similarity[b, n, b, slot[b, n]] for b, n in np.argwhere(slot < mask.shape[1])
     ]
-    found = segment_contrast(*map(jnp.asarray, (features, slot, segments, mask)), 8.0, chunk=16)
+    found = segment_contrast(
+        Compared(*map(jnp.asarray, (features, slot, segments, mask))), 8.0, chunk=16
+    )
     np.testing.assert_allclose(found, np.mean(losses), rtol=1e-5)
 
 
@@ -106,8 +116,9 @@ def test_gradients_are_finite_where_images_are_empty():
     slot[1], mask[1] = mask.shape[1], False
 
     def loss(features, segments):
-        parts = hierarchical_contrast(features, slot, segments, mask, (groups,), 16.0)
-        return parts[0] + segment_contrast(features, slot, segments, mask, 16.0)
+        compared = Compared(features, slot, segments, mask)
+        parts = hierarchical_contrast(compared, (groups,), 16.0)
+        return parts[0] + segment_contrast(compared, 16.0)
 
     grads = jax.grad(loss, (0, 1))(jnp.asarray(features), jnp.asarray(segments))
     assert all(bool(jnp.isfinite(g).all()) for g in grads)

@@ -71,10 +71,7 @@ FORMS = {
         blur_share=0.5,
         dtype="bfloat16",
     ),
-    "hsg-ncut-psp": METHODS["hsg"](
-        **SEGMENTS, sizes=(4, 2), grouper="ncut", head="psp", remat=True
-    ),
-    "segsort": METHODS["segsort"](**SEGMENTS),
+    "segsort": METHODS["segsort"](**SEGMENTS, head="psp", remat=True),
     "supervised": METHODS["supervised"](classes=3, backbone="resnet_tiny", dim=16),
     "online-probes": OnlineProbes(smooseg(), classes=4, clusters=5),
 }
