@@ -60,9 +60,9 @@ def scenes(config: ConfigDict, name: str, sizes: tuple[int, ...]) -> ConfigDict:
             "untrained_retrieval": retrieval("untrained"),
             "colour_retrieval": retrieval("colour"),
             f"{name}_levels": hierarchy(**regions),
-            f"{name}_features_kmeans": hierarchy(**grouped),
-            "untrained_kmeans": hierarchy("untrained", **grouped),
-            "colour_kmeans": hierarchy("colour", **grouped),
+            f"{name}_features_levels": hierarchy(**grouped),
+            "untrained_levels": hierarchy("untrained", **grouped),
+            "colour_levels": hierarchy("colour", **grouped),
         }
     )
     return config
