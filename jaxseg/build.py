@@ -68,20 +68,7 @@ def make_data(values: Mapping[str, Any], seed: int, mesh: Mesh, labels: bool) ->
     """Returns the data of the section `data`; opens and checks both splits."""
     own, rest = divide(values, DataSection)
     section = call("data", DataSection, own)
-    opener = pick("data.name", section.name, SOURCES)
-    parameters = inspect.signature(opener).parameters
-    names = [f.name for f in dataclasses.fields(DataSection)]
-    check_keys("data", rest, {*names, *parameters} - {"split"})
-    if "channels" in parameters:
-        rest["channels"] = section.channels
-    elif section.channels != 3:
-        raise UserError(f"data.channels is {section.channels}; {section.name!r} has 3.")
-    splits = {
-        split: call("data", opener, rest, split=split)
-        for split in dict.fromkeys((section.train_split, section.test_split))
-    }
-    if section.cache:
-        splits = {split: Cached(source) for split, source in splits.items()}
+    splits = _open_splits(section, rest)
     train = splits[section.train_split]
     shown, regions = train, ""
     if section.regions:
@@ -107,6 +94,25 @@ def make_data(values: Mapping[str, Any], seed: int, mesh: Mesh, labels: bool) ->
     if section.five_crop:
         train = FiveCrop(train)
     return Data(section, pipeline, train, splits[section.test_split], regions)
+
+
+def _open_splits(section: DataSection, rest: dict[str, Any]) -> dict[str, Source]:
+    """Returns the training and the test split by name; `rest` are the fields of their source."""
+    opener = pick("data.name", section.name, SOURCES)
+    parameters = inspect.signature(opener).parameters
+    names = [f.name for f in dataclasses.fields(DataSection)]
+    check_keys("data", rest, {*names, *parameters} - {"split"})
+    if "channels" in parameters:
+        rest["channels"] = section.channels
+    elif section.channels != 3:
+        raise UserError(f"data.channels is {section.channels}; {section.name!r} has 3.")
+    splits = {
+        split: call("data", opener, rest, split=split)
+        for split in dict.fromkeys((section.train_split, section.test_split))
+    }
+    if section.cache:
+        return {split: Cached(source) for split, source in splits.items()}
+    return splits
 
 
 def make_view(section: DataSection) -> TrainView:

@@ -10,6 +10,7 @@ import pytest
 from scipy.cluster.hierarchy import fcluster, linkage
 from sklearn.cluster import SpectralClustering
 
+from jaxseg.clustering.finch import partition
 from jaxseg.clustering.grouping import GROUPERS
 from jaxseg.clustering.ncut import affinity, ncut
 from tests.clustering.test_kmeans import same_partition, unit
@@ -199,22 +200,32 @@ def test_ncut_of_a_graph_in_two_parts_is_its_parts():
     assert same_partition(labels, [0, 1, 1, 0, 1, 0])
 
 
+def pairs_merged(points, count):
+    """The groups left when the two with the closest means are merged again and again."""
+    groups = [[i] for i in range(len(points))]
+    while len(groups) > count:
+        means = [unit(points[g].sum(0)) for g in groups]
+        pairs = itertools.combinations(range(len(groups)), 2)
+        a, b = max(pairs, key=lambda pair: means[pair[0]] @ means[pair[1]])
+        groups[a] += groups.pop(b)
+    return [next(n for n, g in enumerate(groups) if i in g) for i in range(len(points))]
+
+
 def test_finch_merges_the_closest_means_one_pair_after_another():
-    # Each point's first neighbour is the one before, so that all are one partition: pairs alone
-    # make groups.
-    angles = np.cumsum(np.linspace(3, 12, 10)) * np.pi / 180
-    points = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
-    for size in (9, 7, 4):
-        groups = [[i] for i in range(10)]
-        while len(groups) > size:
-            means = [unit(points[g].sum(0)) for g in groups]
-            pairs = itertools.combinations(range(len(groups)), 2)
-            a, b = max(pairs, key=lambda pair: means[pair[0]] @ means[pair[1]])
-            groups[a] += groups.pop(b)
-        truth = [next(n for n, g in enumerate(groups) if i in g) for i in range(10)]
-        images = [padded(points, 12)] * 2
-        (found,) = run("finch", *images, sizes=(size,))
-        assert same_partition(found[0, :10], truth)
+    # Points in a row, ever farther apart, to which noise is added: each one's first neighbour is
+    # the one before or near it, so that the first partition has fewer than five groups, and pairs
+    # alone are merged.
+    images = []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        angles = np.cumsum(np.linspace(3, 12, 14)) * np.pi / 180
+        points = np.stack([np.cos(angles), np.sin(angles)], 1) + rng.normal(0, 0.03, (14, 2))
+        if len(set(np.asarray(partition(jnp.asarray(points), jnp.ones(14, bool))))) < 5:
+            images.append(padded(points, 16))
+    assert len(images) > 10
+    (found,) = run("finch", *images, sizes=(5,))
+    for (segments, mask), labels in zip(images, found, strict=True):
+        assert same_partition(labels[mask], pairs_merged(unit(segments[mask].astype(float)), 5))
 
 
 def test_finch_agrees_with_average_linkage_on_separate_points():
