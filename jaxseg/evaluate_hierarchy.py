@@ -122,7 +122,7 @@ class HierarchyEvaluator:
     def _samples(self, predict: Predict) -> Samples:
         """Returns images with their coarsest level as prediction, and all levels in `extra`.
 
-        There: "level/i" i32[H W], "label/NAME" i32[H W], "groups/i" f16[G D] the features of the
+        There: "level/i" i32[H W], "label/i/NAME" i32[H W], "groups/i" f16[G D] the features of the
         groups of a level, by number; and what the output holds for pictures, without padding.
         """
         images: list[_Image] = []
@@ -138,8 +138,8 @@ class HierarchyEvaluator:
                     extra[f"level/{number}"].append(level)
                     groups = group_features(extra["features"][-1], level)
                     extra[f"groups/{number}"].append(groups.astype(np.float16))
-                for name, label in image.labels.items():
-                    extra[f"label/{name}"].append(label)
+                for number, (name, label) in enumerate(image.labels.items()):
+                    extra[f"label/{number}/{name}"].append(label)
         labels = [next(iter(x.labels.values())) for x in images if x.labels]
         return Samples(
             [x.image for x in images], labels or None, [x.levels[-1] for x in images], dict(extra)

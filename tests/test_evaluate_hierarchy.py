@@ -99,7 +99,7 @@ def test_samples_hold_what_pictures_show():
     samples = make().run(jax.jit(predict), jax.random.key(0)).samples
     extra = samples.extra
     assert [x.shape for x in samples.images] == [(8, 8, 3), (4, 8, 3)]
-    for name in ("level/0", "level/1", "label/class", "label/part"):
+    for name in ("level/0", "level/1", "label/0/class", "label/1/part"):
         assert [x.shape for x in extra[name]] == [(8, 8), (4, 8)]
     assert [x.shape for x in extra["features"]] == [(4, 4, 4), (2, 4, 4)]
     assert [x.shape for x in extra["attention/level1"]] == [(4, 4, 4), (2, 4, 4)]

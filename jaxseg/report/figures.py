@@ -105,9 +105,11 @@ def confusion_matrix(result: Result) -> Figure:
         f"{k} = {result.classes[result.match[k]]}" if result.match[k] >= 0 else f"{k} (left over)"
         for k in order
     ]
+    if result.kind == "retrieval":
+        names = list(result.classes)
     axis.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=8)
     axis.set_yticks(range(len(result.classes)), result.classes, fontsize=8)
-    axis.set_xlabel("cluster = matched class")
+    axis.set_xlabel("class" if result.kind == "retrieval" else "cluster = matched class")
     axis.set_ylabel("label")
     scores = result.scalars
     axis.set_title(

@@ -63,10 +63,10 @@ def tinted(image: np.ndarray, groups: np.ndarray) -> np.ndarray:
 def hierarchy(result: Result, rows: int = 6) -> Figure:
     """Images with the borders of their base segments, each level, and the labelled regions."""
     samples, levels, labels = result.samples, names(result, _LEVEL), names(result, _LABEL)
-    first, classes = labels_first(result), len(result.classes)
+    classes = len(result.classes)
     colours = palette(classes + 32)
     titles = ["image", "base segments", *[f"level {i}" for i in range(1, len(levels))]]
-    titles += [name.removeprefix(_LABEL) for name in labels]
+    titles += [name.rpartition("/")[2] for name in labels]
     pictures = []
     for i, image in enumerate(samples.images[:rows]):
         shown = image[..., :3]
@@ -75,7 +75,7 @@ def hierarchy(result: Result, rows: int = 6) -> Figure:
         row = [shown, base, *[tinted(shown, samples.extra[name][i]) for name in levels[1:]]]
         for name in labels:
             # Parts and instances have colours of their own: the legend is of the classes.
-            own = colours if name == f"{_LABEL}{first}" else colours[classes:]
+            own = colours if name == labels[0] else colours[classes:]
             label = samples.extra[name][i]
             row.append(paint(np.where(label < 0, -1, label % len(own)), own))
         pictures.append(row)
@@ -87,19 +87,10 @@ def hierarchy(result: Result, rows: int = 6) -> Figure:
         ]
         handles.append(Patch(color=tuple(IGNORED / 255), label="not labelled"))
         figure.legend(
-            handles=handles, title=f"colours of {first}", loc="outside lower center",
+            handles=handles, title=f"colours of {titles[-len(labels)]}", loc="outside lower center",
             ncols=min(len(handles), 9), fontsize=8, title_fontsize=8,
         )  # fmt: skip
     return figure
-
-
-def labels_first(result: Result) -> str:
-    """Returns the label map that the result's classes name."""
-    stored = result.samples.labels
-    for name in names(result, _LABEL) if stored else ():
-        if np.array_equal(result.samples.extra[name][0], stored[0]):
-            return name.removeprefix(_LABEL)
-    return ""
 
 
 def attention(result: Result, name: str, rows: int = 4, columns: int = 12) -> Figure:
@@ -147,9 +138,8 @@ def neighbours(result: Result, queries: int = 4, count: int = 5) -> Figure:
     rows = [[*row, *[np.full_like(row[0], 255)] * (width - len(row))] for row in rows]
     title = f"{result.name}: nearest groups of other images (cosine)"
     figure = _grid(rows, [""] * width, title, gap=0.25)
-    grid = np.reshape(figure.axes, (len(rows), width))
-    for line, texts in zip(grid, titles, strict=True):
-        for axis, text in zip(line, texts, strict=False):
+    for line, texts in enumerate(titles):
+        for axis, text in zip(figure.axes[line * width :], texts, strict=False):
             axis.set_title(text, fontsize=8)
     return figure
 
@@ -248,7 +238,9 @@ def _scatter(
         some = places[classes == number]
         colour = colours[number] if number >= 0 else (0.75, 0.75, 0.75)
         title = class_names[number] if number >= 0 else "nothing else"
-        axis.scatter(*some.T, s=14, color=colour, linewidths=0, label=f"{title} ({len(some)})")
+        axis.scatter(
+            some[:, 0], some[:, 1], s=14, color=colour, linewidths=0, label=f"{title} ({len(some)})"
+        )
     axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     axis.set_xticks([])
     axis.set_yticks([])

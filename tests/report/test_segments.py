@@ -32,8 +32,8 @@ def result():
             "level/1": [base // 2] * count,
             "groups/0": directions,
             "groups/1": [(x[::2] + x[1::2]) / np.sqrt(2) for x in directions],
-            "label/class": label,
-            "label/part": [base] * count,
+            "label/0/class": label,
+            "label/1/part": [base] * count,
             "attention/level1": [rng.random((6, 8, 3)).astype(np.float16)] * count,
         },
     )
