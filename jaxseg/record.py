@@ -175,23 +175,32 @@ def _retrieval_table(results: list[Result]) -> str:
 
 
 def _hierarchy_table(results: list[Result]) -> str:
-    columns: dict[str, None] = {}
-    rows: dict[tuple[str, str], dict[str, float]] = {}
+    """Returns a table for each label map, or one of the groups alone without labels."""
+    found: dict[str, dict[tuple[str, str], dict[str, float]]] = {}
+    groups: dict[tuple[str, str], float] = {}
     for result in results:
         for name, value in result.scalars.items():
             measure, _, rest = name.partition("_level")
             level, _, label = rest.partition("_")
-            column = f"{measure} {label}".strip()
-            columns[column] = None
-            rows.setdefault((result.name, level), {})[column] = value
-    cells = []
-    for (name, level), found in rows.items():
-        shown = [f"{found[c]:.1f}" if c == "groups" else _percent(found.get(c)) for c in columns]
-        cells.append((f"{name} level {level}", shown))
-    return (
-        "Hierarchies: levels of groups within each image, finest first; in %, but for the mean "
-        "number of groups\n" + _table(list(columns), cells)
-    )
+            if label:
+                row = found.setdefault(label, {}).setdefault((result.name, level), {})
+                row[measure] = value
+            else:
+                groups[result.name, level] = value
+    tables = []
+    for label, of_label in (found or {"": {key: {} for key in groups}}).items():
+        measures = list(dict.fromkeys(name for row in of_label.values() for name in row))
+        rows = [
+            (
+                f"{name} level {level}",
+                [f"{groups[name, level]:.1f}", *(_percent(row.get(m)) for m in measures)],
+            )
+            for (name, level), row in of_label.items()
+        ]
+        regions = f", against regions of {label!r}" if label else ""
+        title = f"Levels of groups within each image, finest first{regions}"
+        tables.append(title + "\n" + _table(["groups", *(f"{m} %" for m in measures)], rows))
+    return "\n\n".join(tables)
 
 
 KINDS: dict[str, Callable[[list[Result]], str]] = {

@@ -86,12 +86,14 @@ def test_hierarchies_survive_the_disk_and_have_a_table_of_their_own(tmp_path):
     assert found.arrays.keys() == {"segment_features", "segment_class", "segment_beside"}
     for name, array in result.arrays.items():
         np.testing.assert_array_equal(array, found.arrays[name])
-    title, heads, *rows = score_table([found]).splitlines()
-    assert "Hierarchies" in title
-    assert heads.split()[:3] == ["groups", "covering", "class"]
-    assert [row.split()[:4] for row in rows] == [
-        ["toy", "level", "0", "4.0"],
-        ["toy", "level", "1", "2.0"],
+    classes, parts = score_table([found]).split("\n\n")
+    assert "regions of 'part'" in parts
+    title, heads, *rows = classes.splitlines()
+    assert title == "Levels of groups within each image, finest first, against regions of 'class'"
+    assert heads.split() == ["groups", "covering", "%", "nfcovering", "%", "fscore", "%"]
+    assert [row.split() for row in rows] == [
+        ["toy", "level", "0", "4.0", "50.0", "50.0", "66.7"],
+        ["toy", "level", "1", "2.0", "100.0", "100.0", "100.0"],
     ]
 
 
@@ -120,6 +122,8 @@ def test_segments_know_their_class_and_what_is_beside_it():
 def test_without_labels_there_are_pictures():
     result = make(labelled=False).run(jax.jit(predict), jax.random.key(0))
     assert set(result.scalars) == {"groups_level0", "groups_level1"}
+    _, heads, fine, _ = score_table([result]).splitlines()
+    assert (heads.split(), fine.split()) == (["groups"], ["toy", "level", "0", "4.0"])
     assert result.samples.labels is None
     assert not result.arrays
 

@@ -109,7 +109,7 @@ def confusion_matrix(result: Result) -> Figure:
         names = list(result.classes)
     axis.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=8)
     axis.set_yticks(range(len(result.classes)), result.classes, fontsize=8)
-    axis.set_xlabel("class" if result.kind == "retrieval" else "cluster = matched class")
+    axis.set_xlabel("retrieved class" if result.kind == "retrieval" else "cluster = matched class")
     axis.set_ylabel("label")
     scores = result.scalars
     axis.set_title(
