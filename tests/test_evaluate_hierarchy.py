@@ -15,13 +15,15 @@ PARTS = ("sky", "head", "legs")
 
 
 def predict(image):
-    """The value of a pixel is its finest group; groups of two are one of the next level."""
-    cells = image[:, ::2, ::2, 0].astype(jnp.int32)
-    features = jax.nn.one_hot(cells, 4)
+    """The value of a pixel is its finest group; groups of two are one of the next level.
+
+    Attention has the cells of the levels, which are not those of the features.
+    """
+    cells = image[..., 0].astype(jnp.int32)
     return Output(
-        features=features,
+        features=jax.nn.one_hot(cells[:, ::2, ::2], 4),
         levels=(cells, cells // 2),
-        aux={"attention/level1": features, "one": cells[:, 0, 0]},
+        aux={"attention/level1": jax.nn.one_hot(cells, 3), "one": cells[:, 0, 0]},
     )
 
 
@@ -104,7 +106,7 @@ def test_samples_hold_what_pictures_show():
     for name in ("level/0", "level/1", "label/0/class", "label/1/part"):
         assert [x.shape for x in extra[name]] == [(8, 8), (4, 8)]
     assert [x.shape for x in extra["features"]] == [(4, 4, 4), (2, 4, 4)]
-    assert [x.shape for x in extra["attention/level1"]] == [(4, 4, 4), (2, 4, 4)]
+    assert [x.shape for x in extra["attention/level1"]] == [(8, 8, 3), (4, 8, 3)]
     np.testing.assert_array_equal(extra["groups/0"][1], np.eye(4))
     half = np.repeat(np.eye(2), 2, axis=1) / np.sqrt(2)
     np.testing.assert_allclose(extra["groups/1"][0], half, atol=1e-3)

@@ -92,10 +92,11 @@ def map_maps(
 ) -> Output:
     """Returns the output with its maps [B h w ...] changed, and what is no map by `rest`.
 
-    Maps are the features, the logits, the levels, and what is [B h w D] with the cells of either of
-    the first two in `aux`.
+    Maps are the features, the logits, the levels, and what is [B h w D] with the cells of any of
+    those in `aux`.
     """
-    grids = {x.shape[1:3] for x in (output.features, output.logits) if x is not None}
+    own = (output.features, output.logits, *output.levels)
+    grids = {x.shape[1:3] for x in own if x is not None}
 
     def fitting(x: Array) -> Callable[[Array], Array]:
         return change if x.ndim == 4 and x.shape[1:3] in grids else rest
