@@ -149,18 +149,16 @@ class HierarchyEvaluator:
 def group_features(features: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Returns the mean features f32[G D], of length 1, of groups i[H W], G the largest number + 1.
 
-    Each cell of `features` f[h w D] counts for the group at its centre; a group with no cell has a
-    mean of 0.
+    Every pixel has the feature of the cell of `features` f[h w D] that it lies in, so that small
+    groups have one too; a number that no pixel has gets 0.
     """
     h, w = features.shape[:2]
     rows, columns = (
-        ((np.arange(n) + 0.5) / n * side).astype(int)
-        for n, side in zip((h, w), groups.shape, strict=True)
+        np.arange(side) * n // side for n, side in zip((h, w), groups.shape, strict=True)
     )
-    group = groups[rows[:, None], columns[None]].reshape(-1)
-    flat = features.reshape(h * w, -1).astype(np.float32)
-    sums = np.zeros((int(groups.max(initial=-1)) + 1, flat.shape[1]), np.float32)
-    np.add.at(sums, group[group >= 0], flat[group >= 0])
+    cells = rows[:, None] * w + columns[None]
+    shares = compare(groups, cells)[:-1, :-1].astype(np.float32)
+    sums = shares @ features.reshape(h * w, -1).astype(np.float32)
     return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
 
 

@@ -134,8 +134,9 @@ def test_the_mean_feature_of_a_group():
     features = np.array([[[1.0, 0], [3, 0], [0, 2]]])  # one row of three cells
     groups = np.array([[0, 0, 0, 3, 3, 1], [0, 0, -1, 1, 1, -1]])
     found = group_features(features, groups)
-    # Centres lie in the second row; its third cell is in no group.
-    np.testing.assert_allclose(found, [[1, 0], [1, 0], [0, 0], [0, 0]])
+    # Pixels by group and cell: (4, 1, 0), (0, 1, 2), none, (0, 1, 1).
+    expected = [[1, 0], [0.6, 0.8], [0, 0], np.array([3, 2]) / np.sqrt(13)]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_what_a_config_can_get_wrong():

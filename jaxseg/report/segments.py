@@ -112,7 +112,7 @@ def attention(result: Result, name: str, rows: int = 4, columns: int = 12) -> Fi
     axes[0][0].set_title("image", fontsize=9)
     for axis, query in zip(axes[0][1:], order, strict=True):
         axis.set_title(f"query {query}", fontsize=9)
-    figure.suptitle(f"{result.name}: {name.replace('/', ', ')}, share of each pixel", fontsize=10)
+    figure.suptitle(f"{result.name}: {name.replace('/', ' of queries, ')}", fontsize=10)
     return figure
 
 
