@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxseg.core import Array, Batch, Output, Stream, UserError
-from jaxseg.evaluation.hierarchy import Hierarchy, HierarchyScores
+from jaxseg.evaluation.hierarchy import LEVELS, Hierarchy, HierarchyScores
 from jaxseg.evaluation.outputs import Predict, for_pictures, tiled, valid_pixels
 from jaxseg.evaluation.regions import compare
 from jaxseg.record import Result, Samples
@@ -130,6 +130,8 @@ class HierarchyEvaluator:
         for batch in self.sample_stream():
             output = predict(batch.view(0))
             parts = for_pictures(output)
+            if self.probe.source != LEVELS:  # attention tells of levels that are not shown
+                parts = {k: x for k, x in parts.items() if not k.startswith("attention/")}
             for row, image in self._images(output, batch):
                 images.append(image)
                 for name, part in parts.items():

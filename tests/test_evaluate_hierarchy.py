@@ -71,7 +71,9 @@ def test_every_level_is_scored_at_the_resolution_of_the_labels():
 
 def test_features_of_any_method_give_levels():
     fields = {"source": "features", "grid": (1, 4), "rounds": 3, "sizes": (2, 1)}
-    found = make(**fields).run(jax.jit(predict), jax.random.key(0)).scalars
+    result = make(**fields).run(jax.jit(predict), jax.random.key(0))
+    assert "attention/level1" not in result.samples.extra
+    found = result.scalars
     assert [found[f"groups_level{i}"] for i in range(3)] == [4, 2, 1]
     assert found["fscore_level0_part"] == 1
 
