@@ -184,6 +184,7 @@ def voc(config: ConfigDict) -> ConfigDict:
     config.data.test_resize = 512
     config.data.test_side = "longer"
     config.data.test_crop = 512
+    config.data.regions = "graph"  # scoring a run reads none
     return evaluations(config, classes=21)
 
 
@@ -280,6 +281,7 @@ def small(config: ConfigDict, crop: int) -> ConfigDict:
     config.method.dim = 64
     config.method.train_stride = 8
     config.method.segment_stride = 2
+    config.method.slots = 128
     config.method.dtype = "float32"
     if config.method.name == "hsg":
         config.method.trained_cells = crop // 8

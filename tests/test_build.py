@@ -37,7 +37,7 @@ def make_data(**fields):
         (lambda: build.make_method({"name": "info"}), "method.name is 'info'; it is one of"),
         (
             lambda: build.make_transforms({"lr": 1.0}, {"net": 0}, 10),
-            "optim.lr is not a field.*accumulate, clip, learning_rate",
+            "optim.lr is not a field.*accumulate, bias_rate, clip",
         ),
         (
             lambda: call("train", TrainSection, {"select": "best_miou"}),
