@@ -86,3 +86,32 @@ def test_a_cell_has_the_region_at_its_top_left_corner():
     regions = np.arange(36).reshape(6, 6)
     np.testing.assert_array_equal(segments.reduce_map(regions, 3, 2), regions[::2, ::3])
     np.testing.assert_array_equal(segments.reduce_map(regions, 6, 6), regions)
+
+
+def test_segments_of_views_by_hand():
+    rng = np.random.default_rng(0)
+    features = jnp.asarray(rng.normal(size=(2, 2, 4, 6, 3)), jnp.float32)
+    regions = rng.integers(0, 3, (2, 2, 8, 12)).astype(np.int32)
+    regions[1, :, :, 8:] = -1  # padded
+    found = segments.segments_of_views(features, jnp.asarray(regions), (2, 2), 3, slots=64)
+    small = regions[:, :, ::2, ::2]
+    labels = segments.grid_kmeans(
+        features.reshape(4, 4, 6, 3), (2, 2), 3, jnp.asarray(small.reshape(4, 4, 6) >= 0)
+    )
+    expected = segments.split(labels.reshape(2, 2, 4, 6), jnp.asarray(small), 64)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    whole = segments.segments_of_views(features, jnp.asarray(regions), (1, 1), 3, slots=64)
+    np.testing.assert_array_equal(whole.mask.sum(1), [6, 6])  # three regions in each of two views
+
+
+def test_base_segments_leave_out_what_is_not_valid():
+    rng = np.random.default_rng(0)
+    features = jnp.asarray(rng.normal(size=(1, 4, 4, 3)), jnp.float32)
+    valid = np.ones((1, 8, 8), bool)
+    valid[:, :, 6:] = False
+    labels, directions, mask = segments.base_segments(features, (8, 8), (2, 3), 4, valid)
+    labels = np.asarray(labels)
+    assert (labels[~valid] == 6).all()
+    assert set(np.unique(labels[valid])) == set(np.flatnonzero(mask[0]))
+    np.testing.assert_allclose(np.linalg.norm(directions[0][mask[0]], axis=-1), 1, rtol=1e-5)
