@@ -2,7 +2,7 @@
 
 python -m jaxseg.main --config=configs/iic_dubai.py --config.data.root=DIR
 
-The network has a quarter of the channels, for two CPU cores; its largest shift is 1 pixel.
+The network has about an eighth of the channels, for two CPU cores; its largest shift is 1 pixel.
 
 Hardware and hours: not run. Published: none; measured: not run.
 """
