@@ -14,5 +14,5 @@ def get_config():
     config = iic_base.iic(clusters=8, overclusters=24, batch_size=32, images=2_000)
     config = picie_base.scenes(iic_base.small(config))
     config.data.resize = 0
-    config.train.epochs = 4  # passes: 2 of either head
+    config.train.epochs = 2  # passes: one of either head
     return config

@@ -119,17 +119,15 @@ def _disturbed(name: str, batch: Batch) -> Batch:
 
 
 def table(found: Measured) -> str:
-    """Returns accuracy and mean IoU in percent, disturbances in rows."""
-    head = [f"{name} {score}" for name in found for score in ("Acc %", "mIoU %")]
+    """Returns accuracy and mean IoU in percent: disturbances in rows, evaluators in columns."""
     names = list(next(iter(found.values())))
-    width = max(map(len, names))
-    lines = ["  ".join([" " * width, *head])]
+    title = "Acc, mIoU %"
+    width = max(map(len, [title, *names]))
+    lines = ["  ".join([title.ljust(width), *[name.rjust(len(title)) for name in found]])]
     for name in names:
-        values = [
-            results[name].scalars[score]
-            for results in found.values()
-            for score in ("accuracy", "miou")
-        ]
-        cells = [f"{100 * v:.1f}".rjust(len(h)) for v, h in zip(values, head, strict=True)]
+        cells = []
+        for evaluator, results in found.items():
+            accuracy, miou = (100 * results[name].scalars[s] for s in ("accuracy", "miou"))
+            cells.append(f"{accuracy:5.1f} {miou:5.1f}".rjust(max(len(evaluator), len(title))))
         lines.append("  ".join([name.ljust(width), *cells]))
     return "\n".join(lines)
