@@ -128,12 +128,14 @@ class Evaluator:
 
     def protocol(self) -> dict[str, Any]:
         """Returns what has to be known of it to compare its scores."""
-        found = {
+        found: dict[str, Any] = {
             "matching": f"{self.matching}, over the test split",
             "label": self.label,
             "upsample": self.upsample,
             "absent": self.absent,
         }
+        if self.things:
+            found["things"] = [self.classes[i] for i in self.things]
         return found | ({"k": self.probe.neighbours} if isinstance(self.probe, Retrieval) else {})
 
     def _unlabelled(self, predict: Predict) -> Iterator[tuple[Output, dict]]:

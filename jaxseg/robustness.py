@@ -1,8 +1,8 @@
 """How well a trained run does on disturbed test images: --mode=robustness.
 
-Every entry of `evals` that scores the trained model without refinement is scored again under each
-of `views.disturbances`. A probe is fitted on undisturbed images, and clusters stand for the classes
-that they are matched with on the undisturbed test split: so the numbers say what one fixed
+Every entry of `evals` that scores classes of the trained model, unrefined, is scored again under
+each of `views.disturbances`. A probe is fitted on undisturbed images, and clusters stand for the
+classes that they are matched with on the undisturbed test split: so the numbers say what one fixed
 segmentation loses, where a match of each disturbed split of its own would make up for a part of it.
 
 Source: Cho et al. 2021 (PiCIE), supplement, table 2.
@@ -17,8 +17,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxseg.core import Array, Batch, Stream, UserError
-from jaxseg.evaluate import Evaluator, Predict
+from jaxseg.evaluate import Evaluator
+from jaxseg.evaluate_hierarchy import HierarchyEvaluator
 from jaxseg.evaluation import scores
+from jaxseg.evaluation.outputs import Predict
 from jaxseg.record import Result
 from jaxseg.report import figures
 from jaxseg.run import Run
@@ -53,7 +55,7 @@ def of_run(run: Run) -> str:
 
 
 def measure(
-    evaluators: Mapping[str, tuple[EvalSection, Evaluator]],
+    evaluators: Mapping[str, tuple[EvalSection, Evaluator | HierarchyEvaluator]],
     predictor: Callable[[str], Predict],
     key: Array,
 ) -> Measured:
@@ -63,11 +65,13 @@ def measure(
     """
     found: Measured = {}
     for name, (section, evaluator) in evaluators.items():
-        if section.model == "trained" and section.refine == "none":
+        unrefined = section.model == "trained" and section.refine == "none"
+        if unrefined and isinstance(evaluator, Evaluator):
             found[name] = _of_evaluator(evaluator, predictor(section.model), key)
     if not found:
         raise UserError(
-            "No entry of evals has model='trained' and refine='none'; robustness is that of such."
+            "No entry of evals scores classes with model='trained' and refine='none'; add one, for "
+            "robustness is that of such."
         )
     return found
 
@@ -86,7 +90,7 @@ def _of_evaluator(evaluator: Evaluator, predict: Predict, key: Array) -> dict[st
         found[name] = other.run(predict, key)
     for name, result in found.items():
         assert result.counts is not None
-        summary = scores.summarise(result.counts, match)
+        summary = scores.summarise(result.counts, match, evaluator.absent)
         scalars = {score: summary[score] for score in ("accuracy", "miou")}
         found[name] = dataclasses.replace(result, match=match, scalars=scalars)
     return found

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from jaxseg import build, evaluate, record, report, similar_pixels
 from jaxseg.checkpoint import Checkpoints
 from jaxseg.core import Method, State, UserError
-from jaxseg.evaluate import Predict
+from jaxseg.evaluation.outputs import Predict
 from jaxseg.pretrained import Weights, keep_features
 from jaxseg.sections import TrainSection, call, read_config
 from jaxseg.train import Hook, Loop, conclude, init_optimiser, make_mesh, make_step, place

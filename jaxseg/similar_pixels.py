@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxseg.clustering.kmeans import similarity
 from jaxseg.core import Array, Batch, Stream
-from jaxseg.evaluate import Predict
+from jaxseg.evaluation.outputs import Predict
 from jaxseg.record import Spot
 
 
