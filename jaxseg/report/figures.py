@@ -134,14 +134,14 @@ def curves(rows: Sequence[dict]) -> Figure:
     columns = 3
     lines = -(-len(names) // columns)
     figure = Figure(figsize=(4 * columns, 2.6 * lines), layout="constrained")
-    axes = figure.subplots(lines, columns, squeeze=False).flat
+    axes = list(figure.subplots(lines, columns, squeeze=False).flat)
     for axis, name in zip(axes, names, strict=False):
         points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
         axis.plot(*zip(*points, strict=True), linewidth=1.2)
         axis.set_title(name.split("/", 1)[1].replace("_", " "), fontsize=10)
         axis.set_xlabel("step", fontsize=8)
         axis.grid(alpha=0.3)
-    for axis in list(axes)[len(names) :]:
+    for axis in axes[len(names) :]:
         axis.set_axis_off()
     return figure
 
