@@ -76,8 +76,8 @@ def potsdam(config: ConfigDict) -> ConfigDict:
 
 
 def small(config: ConfigDict) -> ConfigDict:
-    """Makes it fit two CPU cores: a quarter of the channels, views of 96 pixels, shifts of 1."""
-    config.method.widths = (16, 32, 64, 64, 64, 64)
+    """Makes it fit two CPU cores: an eighth of the channels or less, views of 96 pixels, T = 1."""
+    config.method.widths = (8, 16, 32, 32, 32, 32)
     config.method.displacement = 1
     config.data.resize = 128
     config.data.crop = 96

@@ -120,6 +120,7 @@ def evaluation(model: str = "trained", **fields) -> ConfigDict:
         "absent": "drop",  # a class neither labelled nor predicted; or "zero": counts as IoU 0
         "refine": "none",  # or "crf", "pamr"
         "tile": 0,  # side of the squares that large images are predicted in; 0 = whole
+        "things": (),  # names of classes to score apart from the others; () = those of COCO-27
     }
     return ConfigDict(entry | fields)
 

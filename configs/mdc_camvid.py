@@ -13,5 +13,5 @@ from configs import frozen_base, mdc_base, picie_base
 
 def get_config():
     config = frozen_base.camvid(mdc_base.mdc(clusters=11))
-    config.train.epochs = 15
+    config.train.epochs = 8
     return picie_base.small(config, size=128, base=192)

@@ -13,5 +13,5 @@ from configs import frozen_base, mdc_base, picie_base
 
 def get_config():
     config = frozen_base.dubai(mdc_base.mdc(clusters=5))
-    config.train.epochs = 60
+    config.train.epochs = 30
     return picie_base.small(config, size=128, base=192)

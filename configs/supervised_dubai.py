@@ -13,7 +13,7 @@ from configs import frozen_base, picie_base, supervised_base
 
 def get_config():
     config = frozen_base.dubai(supervised_base.supervised(classes=5))
-    config.train.epochs = 100
+    config.train.epochs = 50
     config.data.resize = 128
     config.data.crop = 128
     return picie_base.small(config, size=128, base=128)

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from jaxseg.core import Batch, Method, PyTree, UserError
+from jaxseg.core import Batch, Method, PyTree, UserError, check_range
 from jaxseg.data import SOURCES
 from jaxseg.data.cache import Cached
+from jaxseg.data.coco_classes import COARSE, THINGS
 from jaxseg.data.five_crop import FiveCrop
 from jaxseg.data.pipeline import Pipeline
 from jaxseg.data.source import Source
@@ -25,7 +26,7 @@ from jaxseg.methods.colour import Colour
 from jaxseg.methods.online_probes import OnlineProbes
 from jaxseg.optim import make_optimiser
 from jaxseg.refine import REFINERS
-from jaxseg.sections import DataSection, EvalSection, call, check_keys, check_range, divide, pick
+from jaxseg.sections import DataSection, EvalSection, call, check_keys, divide, pick
 from jaxseg.train import Transforms
 from jaxseg.views.geometry import EvalView, TrainView
 
@@ -238,6 +239,7 @@ def _evaluator(name: str, section: EvalSection, probe: Any, data: Data, samples:
         absent=section.absent,
         refine=refine,
         tile=section.tile,
+        things=things_of(name, section, test.classes.get(section.label, ())),
     )
 
 
@@ -256,3 +258,21 @@ def _hierarchy(
         classes=dict(data.test.classes),
         tile=section.tile,
     )
+
+
+def things_of(name: str, section: EvalSection, classes: tuple[str, ...]) -> tuple[int, ...]:
+    """Returns the classes of an entry of `evals` that are things; none where there are no labels.
+
+    Raises:
+        UserError: a name that is no class.
+    """
+    if not classes:
+        return ()
+    named = section.things or (THINGS if classes == COARSE else ())
+    for one in named:
+        if one not in classes:
+            raise UserError(
+                f"evals.{name}.things names {one!r}, which is no class; the classes are "
+                f"{', '.join(classes)}."
+            )
+    return tuple(classes.index(one) for one in named)

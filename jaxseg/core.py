@@ -24,6 +24,13 @@ class UserError(Exception):
     """
 
 
+def check_range(section: str, record: Any, **lowest: float) -> None:
+    """Raises UserError for the first field of a record that lies below its lowest value."""
+    for field, least in lowest.items():
+        if (value := getattr(record, field)) < least:
+            raise UserError(f"{section}.{field} is {value}; it must be at least {least}.")
+
+
 class Batch(struct.PyTreeNode):
     """One global batch; the leading axis of every field is sharded over the mesh axis "data".
 
@@ -120,12 +127,21 @@ class Method(abc.ABC):
 
     resets: ClassVar[tuple[str, ...]] = ()  # optimiser groups that a refit restarts
     reads_labels: ClassVar[bool] = False  # only methods that declare it get `Batch.label`
+    # Learns nothing without refits, so that `train.refit_every` must say when they are.
+    needs_refit: ClassVar[bool] = False
     choices: ClassVar[dict[str, tuple[str, ...]]] = {}  # the values that a field may take
+    lowest: ClassVar[dict[str, int]] = {}  # the lowest value of a field
+    # What the numbers of a field stand for, which says how many there are.
+    numbers: ClassVar[dict[str, tuple[str, ...]]] = {}
 
     def __post_init__(self):
+        check_range("method", self, **self.lowest)
         for field, allowed in self.choices.items():
             if (value := getattr(self, field)) not in allowed:
                 raise UserError(f"method.{field} is {value!r}; it is one of {', '.join(allowed)}.")
+        for field, names in self.numbers.items():
+            if len(value := getattr(self, field)) != len(names):
+                raise UserError(f"method.{field} is {value}; it is ({', '.join(names)}).")
 
     @abc.abstractmethod
     def init(self, key: Array, spec: Batch) -> State:

@@ -63,6 +63,7 @@ class Evaluator:
         refine: (probabilities f32[B H W K], images u8[B H W Ch], valid bool[B H W]) -> refined
             probabilities at the labels' resolution, such as a dense CRF; None = none.
         tile: side in pixels of the squares that images are predicted in; 0 = whole. See `tiled`.
+        things: classes that are scored apart from the others, the stuff; () = no such scores.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Evaluator:
     absent: str = "drop"
     refine: Refine | None = None
     tile: int = 0
+    things: tuple[int, ...] = ()
 
     def __post_init__(self):
         options = {"upsample": UPSAMPLING, "matching": MATCHINGS, "absent": ABSENT}
@@ -126,12 +128,14 @@ class Evaluator:
 
     def protocol(self) -> dict[str, Any]:
         """Returns what has to be known of it to compare its scores."""
-        found = {
+        found: dict[str, Any] = {
             "matching": f"{self.matching}, over the test split",
             "label": self.label,
             "upsample": self.upsample,
             "absent": self.absent,
         }
+        if self.things:
+            found["things"] = [self.classes[i] for i in self.things]
         return found | ({"k": self.probe.neighbours} if isinstance(self.probe, Retrieval) else {})
 
     def _unlabelled(self, predict: Predict) -> Iterator[tuple[Output, dict]]:
@@ -156,6 +160,8 @@ class Evaluator:
         scalars = {"accuracy": one["accuracy"], "miou": one["miou"]}
         if not self.retrieves:
             scalars |= {f"many_to_one_{name}": many[name] for name in ("accuracy", "miou")}
+        if self.things:
+            scalars |= scores.partition(confusion.counts, match, self.things, self.absent)
         return dataclasses.replace(
             found,
             scalars=scalars | found.scalars,

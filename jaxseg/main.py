@@ -1,7 +1,8 @@
 """Train and evaluate: python -m jaxseg.main --config=configs/infoseg_scenes.py
 
 Flags: --config (with overrides such as --config.optim.learning_rate=3e-4), --workdir (default
-runs/CONFIG) and --mode (train, evaluate what a work directory holds, or suggest_thresholds).
+runs/CONFIG) and --mode (train, evaluate what a work directory holds, robustness of the same, or
+suggest_thresholds).
 Starting again with the same command goes on where the run stopped.
 """
 
@@ -14,7 +15,7 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from jaxseg import record, thresholds
+from jaxseg import record, robustness, thresholds
 from jaxseg.core import UserError
 from jaxseg.run import Run
 from jaxseg.sections import check_keys
@@ -24,8 +25,9 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Where the run lives; default: ru
 MODE = flags.DEFINE_enum(
     "mode",
     "train",
-    ["train", "evaluate", "suggest_thresholds"],
-    "Train, evaluate a run, or search SmooSeg's thresholds without labels by short runs.",
+    ["train", "evaluate", "robustness", "suggest_thresholds"],
+    "Train, evaluate a run, score it on disturbed test images, or search SmooSeg's thresholds "
+    "without labels by short runs.",
 )
 TRIAL_STEPS = flags.DEFINE_integer(
     "trial_steps", 300, "Steps of each short run of --mode=suggest_thresholds.", lower_bound=1
@@ -75,6 +77,9 @@ def main(argv: list[str]) -> None:
         return
     run = Run(CONFIG.value, workdir, MODE.value)
     print(run.describe(), flush=True)
+    if MODE.value == "robustness":
+        print(robustness.of_run(run))
+        return
     if MODE.value == "train":
         with StopSignal() as stop:
             run.fit(stop)

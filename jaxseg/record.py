@@ -10,6 +10,8 @@ import numpy as np
 
 from jaxseg.writer import write_atomic
 
+_PARTITION = {"accuracy": "Acc", "miou": "mIoU"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
@@ -52,6 +54,23 @@ class Result:
     supervised: bool = False
     kind: str = "clusters"
     arrays: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Spot:
+    """A pixel of an image.
+
+    Attributes:
+        index: of the image in its split; image: u8[H W Ch], without padding.
+        row, column: of the middle of a feature's cell, in pixels.
+        cosine: of its feature and the one that is searched for.
+    """
+
+    index: int
+    image: np.ndarray
+    row: float
+    column: float
+    cosine: float
 
 
 def save_result(directory: pathlib.Path, result: Result, protocol: dict[str, Any]) -> None:
@@ -156,11 +175,16 @@ def _cluster_table(results: list[Result]) -> str:
         "many_to_one_accuracy": "many-to-one Acc %",
         "effective_clusters": "clusters in use",
     }
+    parts = {f"{p}_{s}": f"{p} {h} %" for p in ("things", "stuff") for s, h in _PARTITION.items()}
+    parts = {key: head for key, head in parts.items() if any(key in r.scalars for r in results)}
     rows = [
-        (r.name + " *" * r.supervised, [*_percentages(r, list(columns)[:3]), _used(r)])
+        (
+            r.name + " *" * r.supervised,
+            [*_percentages(r, list(columns)[:3]), _used(r), *_percentages(r, parts)],
+        )
         for r in results
     ]
-    table = _table(list(columns.values()), rows)
+    table = _table([*columns.values(), *parts.values()], rows)
     if any(r.supervised for r in results):
         table += "\n* has learned from labels: an upper mark, not a segmentation without labels"
     return table

@@ -15,14 +15,18 @@ import jax.numpy as jnp
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
-from jaxseg import build, evaluate, record, report
+from jaxseg import build, evaluate, record, report, similar_pixels
 from jaxseg.checkpoint import Checkpoints
 from jaxseg.core import Method, State, UserError
+from jaxseg.evaluation.outputs import Predict
 from jaxseg.pretrained import Weights, keep_features
 from jaxseg.sections import TrainSection, call, read_config
 from jaxseg.train import Hook, Loop, conclude, init_optimiser, make_mesh, make_step, place
 from jaxseg.workdir import claim_workdir, init_from
 from jaxseg.writer import Writer, write_atomic
+
+# Of the picture of similar pixels: images with a pixel to search for, and images to search in.
+SEARCHED_FOR, SEARCHED = 4, 200
 
 
 class Run:
@@ -31,8 +35,8 @@ class Run:
     Args:
         config: sections method, data, optim, train, evals.
         workdir: created where it is not there; a run found in it is continued.
-        mode: "train", or "evaluate" to score a trained run; then the sections `train` and `optim`
-            are those that it was trained with, whatever the config says.
+        mode: "train", or anything else to score a trained run; then the sections `train` and
+            `optim` are those that it was trained with, whatever the config says.
 
     Raises:
         UserError: anything in the config, the data or the work directory that a user can mend.
@@ -40,11 +44,16 @@ class Run:
 
     def __init__(self, config: ConfigDict, workdir: pathlib.Path, mode: str = "train"):
         sections = read_config(config)
-        if mode == "evaluate":
+        if mode != "train":
             stored = claim_workdir(workdir, sections, mode)
             sections |= {name: stored[name] for name in ("train", "optim")}
         self.train = call("train", TrainSection, sections["train"])
         self.method = build.make_method(sections["method"])
+        if self.method.needs_refit and not self.train.refit_every:
+            raise UserError(
+                f"train.refit_every is 0, but {self._name} learns from what its refits find; set "
+                "it to -1 (before each epoch) or to a number of steps."
+            )
         self.mesh = make_mesh()
         self.data = build.make_data(
             sections["data"], self.train.seed, self.mesh, self.method.reads_labels
@@ -184,7 +193,7 @@ class Run:
             found: dict[str, float] = {}
             for name, (section, evaluator) in self.evaluators.items():
                 if section.model == "trained":
-                    result = evaluator.run(functools.partial(self._predict, state), self._eval_key)
+                    result = evaluator.run(functools.partial(self._predict, state), self.eval_key)
                     found |= {f"{name}/{k}": v for k, v in result.scalars.items()}
                     writer.images(int(state.step), {f"{name}/samples": report.strips(result)})
             return found
@@ -192,25 +201,40 @@ class Run:
         return Hook(self.train.monitor_every, monitor), Hook(self.train.evaluate_every, score)
 
     @property
-    def _eval_key(self) -> jax.Array:
+    def eval_key(self) -> jax.Array:
         return jax.random.fold_in(self.key, 4)
 
     def evaluate(self) -> list[record.Result]:
         """Runs every evaluator on the final state; keeps the results and draws the report."""
-        trained, _ = self.final.restore(self.untrained)
         results = []
         for name, (section, evaluator) in self.evaluators.items():
-            method = self._model(section.model)
-            if method is not self.method:
-                predict = functools.partial(jax.jit(method.predict), self._init(method))
-            else:
-                state = trained if section.model == "trained" else self.untrained
-                predict = functools.partial(self._predict, state)
-            result = evaluator.run(predict, self._eval_key)
+            result = evaluator.run(self.predictor(section.model), self.eval_key)
             record.save_result(self.workdir / "evaluation", result, self._protocol(name))
             results.append(result)
         report.write(self.workdir, results)
+        self._draw_similar_pixels()
         return results
+
+    def _draw_similar_pixels(self) -> None:
+        """Draws the pixels most alike to a few, over up to SEARCHED test images."""
+        stream, test = self.data.pipeline.eval_stream, self.data.test
+        found = similar_pixels.search(
+            self.predictor("trained"), stream(test, SEARCHED_FOR), stream(test, SEARCHED)
+        )
+        figure = report.figures.similar_pixels(found)
+        figure.savefig(self.workdir / "report" / "similar_pixels.png", dpi=110)
+
+    def predictor(self, model: str) -> Predict:
+        """Returns the jitted `predict` of a key of `build.MODELS`, "trained" in its final state."""
+        method = self._model(model)
+        if method is not self.method:
+            return functools.partial(jax.jit(method.predict), self._init(method))
+        state = self._trained if model == "trained" else self.untrained
+        return functools.partial(self._predict, state)
+
+    @functools.cached_property
+    def _trained(self) -> State:
+        return self.final.restore(self.untrained)[0]
 
     def _protocol(self, name: str) -> dict[str, Any]:
         """What has to be known to compare the scores."""

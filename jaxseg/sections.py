@@ -13,7 +13,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxseg.core import UserError
+from jaxseg.core import UserError, check_range
 
 SECTIONS = ("method", "data", "optim", "train", "evals")
 SELECTIONS = ("last", "lowest_loss")
@@ -126,13 +126,9 @@ class EvalSection:
     absent: str = "drop"
     refine: str = "none"  # a key of REFINERS: what smooths the probabilities, such as "crf"
     tile: int = 0  # predict in squares of this side; 0 = whole images
-
-
-def check_range(section: str, record: Any, **lowest: int) -> None:
-    """Raises UserError for the first field of a record that lies below its lowest value."""
-    for field, least in lowest.items():
-        if (value := getattr(record, field)) < least:
-            raise UserError(f"{section}.{field} is {value}; it must be at least {least}.")
+    # Names of the classes that are things: they and the rest are scored apart as well. () = none,
+    # or the first 12 of COCO's 27 classes.
+    things: tuple[str, ...] = ()
 
 
 def call(section: str, function: Callable, values: Mapping[str, Any], **given: Any) -> Any:

@@ -236,6 +236,7 @@ class Loop:
         self._epoch = _EpochLoss(self.steps_per_epoch, notes)
         self._guard = NonFiniteGuard(self.max_nonfinite)
         self._window: dict[str, clu_metrics.Average] = {}
+        self._refit_seconds = 0.0  # since the last line of metrics
         start = int(state.step)
         self._progress = Progress(self.steps, start, self.batch_size)
         try:
@@ -293,7 +294,9 @@ class Loop:
         state = self.method.refit(state, self.stream(step), key)
         fresh = {g: self.transforms[g].init(state.params[g]) for g in self.method.resets}
         state = state.replace(opt_state=state.opt_state | fresh)
-        self._progress.skip_time(time.perf_counter() - began)
+        spent = time.perf_counter() - began
+        self._refit_seconds += spent
+        self._progress.skip_time(spent)
         # Copies, for a snapshot may share its buffers with the parameters, which the step donates.
         return place(jax.tree.map(jnp.copy, state), self.mesh)
 
@@ -331,6 +334,9 @@ class Loop:
                 "images_per_second": self._progress.images_per_second,
                 "skipped_steps": self._guard.skipped,
             }
+            if self._refit_seconds:
+                rates["refit_seconds"] = self._refit_seconds
+                self._refit_seconds = 0.0
             self.writer.scalars(done, {f"train/{k}": v for k, v in (means | rates).items()})
 
 

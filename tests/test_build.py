@@ -11,7 +11,9 @@ from ml_collections import ConfigDict
 from jaxseg import build
 from jaxseg.checkpoint import Checkpoints
 from jaxseg.core import State, UserError
-from jaxseg.sections import DataSection, TrainSection, call, read_config
+from jaxseg.data import coco_classes
+from jaxseg.run import Run
+from jaxseg.sections import DataSection, EvalSection, TrainSection, call, read_config
 from jaxseg.train import make_mesh, place
 from jaxseg.workdir import claim_workdir, init_from
 
@@ -114,6 +116,17 @@ def test_evaluations_do_not_wait_for_regions():
     np.testing.assert_array_equal(made.image, data.train[7].image)
     assert made.regions.shape == (32, 32)
     assert make_data().regions == ""
+
+
+def test_things_are_named_or_known_of_the_27_classes_of_coco():
+    section = EvalSection()
+    assert build.things_of("a", section, coco_classes.COARSE) == tuple(range(12))
+    assert build.things_of("a", section, ("sky", "car")) == ()
+    named = EvalSection(things=("car",))
+    assert build.things_of("a", named, ("sky", "car")) == (1,)
+    assert build.things_of("a", named, ()) == ()  # no labels, no scores
+    with pytest.raises(UserError, match=r"evals.a.things names 'car'.*classes are sky, sea"):
+        build.things_of("a", named, ("sky", "sea"))
 
 
 def sections(**train):
@@ -235,3 +248,16 @@ def test_a_group_that_is_not_there(tmp_path):
     final.close()
     with pytest.raises(UserError, match=r"init_groups names 'backbone'"):
         init_from(make_state(4, 0.0), str(tmp_path), ("backbone",))
+
+
+@pytest.mark.parametrize("name", ["picie", "deepcluster"])
+def test_a_method_that_learns_from_refits_must_have_some(tmp_path, name):
+    method = {"name": name, "clusters": 3, "online_probes": {"classes": 2}}
+    config = ConfigDict({"method": method, "data": SMALL, "train": {"steps": 2}})
+    with pytest.raises(UserError, match=r"train.refit_every is 0, but \w+ with OnlineProbes"):
+        Run(config, tmp_path)
+    del config.method.online_probes
+    config.train.refit_every = -1
+    config.data.btach_size = 1
+    with pytest.raises(UserError, match="btach_size"):  # it comes as far as the data
+        Run(config, tmp_path)

@@ -150,6 +150,16 @@ def test_the_table_shows_what_there_is():
     assert second.split() == ["toy", "-", "-", "-", "2.0", "of", "3"]
 
 
+def test_things_and_stuff_have_scores_and_columns_of_their_own():
+    predicted = jax.jit(predict)
+    results = [make(things=things).run(predicted, jax.random.key(0)) for things in ((1,), ())]
+    assert results[0].scalars["things_accuracy"] == results[0].scalars["stuff_miou"] == 1
+    title, first, second = score_table(results).splitlines()
+    assert title.endswith("things Acc %  things mIoU %  stuff Acc %  stuff mIoU %")
+    assert first.split()[-4:] == ["100.0"] * 4
+    assert second.split()[-4:] == ["-"] * 4
+
+
 def test_scores_of_a_part_of_the_output_that_has_learned_from_labels():
     def with_aux(image):
         output = predict(image)

@@ -83,6 +83,8 @@ def test_a_refit_runs_before_its_steps_and_restarts_its_group(tmp_path):
     # Group "b" was restarted before step 8, which is even, so that it has not moved since.
     assert int(state.opt_state["b"][0].count) == 0
     assert int(state.opt_state["a"][0].count) == 9
+    lines = read_metrics(tmp_path / "metrics.jsonl")
+    assert [r["step"] for r in lines if r.get("train/refit_seconds", 0) > 0] == [1, 5, 9]
 
 
 def test_a_refit_each_epoch(tmp_path):

@@ -18,6 +18,7 @@ COARSE = (
     "building-stuff", "ground-stuff", "plant-stuff", "sky-stuff", "solid-stuff", "structural-stuff",
     "water-stuff",
 )  # fmt: skip
+THINGS = COARSE[:12]
 STUFF = tuple(range(12, 27))  # the superclasses of stuff
 SKY, PLANT, GROUND = 23, 22, 21
 

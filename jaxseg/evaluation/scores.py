@@ -7,6 +7,7 @@ stands for, -1 none. Scores are float64 fractions in [0, 1].
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -129,7 +130,10 @@ def miou(rows: np.ndarray, absent: str = "drop") -> float:
     the mean (released STEGO, SmooSeg and PiCIE), "zero" counts it as 0 (released HSG, which divides
     by the number of classes). nan where no class is left. Raises ValueError for another `absent`.
     """
-    per_class = iou(rows)
+    return _mean_iou(iou(rows), absent)
+
+
+def _mean_iou(per_class: np.ndarray, absent: str) -> float:
     if absent == "zero":
         return float(np.mean(np.nan_to_num(per_class, nan=0.0)))
     if absent != "drop":
@@ -149,6 +153,30 @@ def summarise(counts: np.ndarray, match: np.ndarray, absent: str = "drop") -> di
         "miou": miou(rows, absent),
         "iou": iou(rows).tolist(),
     }
+
+
+def partition(
+    counts: np.ndarray, match: np.ndarray, things: Sequence[int], absent: str = "drop"
+) -> dict[str, float]:
+    """Returns accuracy and mean IoU of things and of stuff, the classes that are no things.
+
+    Clusters are first put in the order of their classes, with `matched`; only then are classes
+    things or stuff (the released PiCIE code takes the first rows before they are in order, which
+    are clusters of any class). The accuracy of a part is that of the pixels labelled with its
+    classes; the IoU of a class is the one that it has among all classes, so that things taken for
+    stuff count in both parts.
+
+    Arguments and errors as in `matched` and `miou`; `things` holds classes in 0..C-1.
+    """
+    rows = matched(counts, match)
+    hits, labelled, per_class = np.diagonal(rows), rows.sum(axis=0), iou(rows)
+    is_thing = np.isin(np.arange(rows.shape[1]), things)
+    found = {}
+    for name, part in (("things", is_thing), ("stuff", ~is_thing)):
+        total = labelled[part].sum()
+        found[f"{name}_accuracy"] = float(hits[part].sum() / total) if total else float("nan")
+        found[f"{name}_miou"] = _mean_iou(per_class[part], absent)
+    return found
 
 
 def label_entropy(histogram: np.ndarray) -> float:

@@ -4,6 +4,20 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+WEIGHTINGS = ("proportional", "inverse", "none")
+
+
+def class_weights(share: Array, weighting: str) -> Array | None:
+    """Returns the weights f32[K] of classes with a share f32[K] of all points, as WEIGHTINGS name.
+
+    "inverse" gives 0 to a class without points; "none" is None.
+    """
+    if weighting == "none":
+        return None
+    if weighting == "inverse":
+        return jnp.where(share > 0, 1 / jnp.maximum(share, 1e-9), 0.0)
+    return share
+
 
 def cross_entropy(scores: Array, labels: Array, weights: Array | None = None) -> Array:
     """Returns the weighted mean f32[] of -log softmax(scores)[label], as torch defines it.

@@ -21,12 +21,10 @@ import numpy as np
 
 from jaxseg.clustering import streaming_kmeans as streaming
 from jaxseg.clustering.kmeans import assign, normalise
-from jaxseg.core import Array, Batch, Method, Output, PyTree, State, Stream, UserError
-from jaxseg.losses.cross_entropy import cross_entropy
+from jaxseg.core import Array, Batch, Method, Output, PyTree, State, Stream
+from jaxseg.losses.cross_entropy import WEIGHTINGS, class_weights, cross_entropy
 from jaxseg.models.fpn import FORMS, RESNETS, BackboneFPN
 from jaxseg.views import colour, equivariance
-
-WEIGHTINGS = ("proportional", "inverse", "none")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +63,7 @@ class DeepCluster(Method):
     dtype: str = "float32"
 
     resets: ClassVar[tuple[str, ...]] = ("head",)
+    needs_refit: ClassVar[bool] = True
     choices: ClassVar[dict[str, tuple[str, ...]]] = {
         "backbone": RESNETS,
         "fpn": FORMS,
@@ -72,21 +71,15 @@ class DeepCluster(Method):
         "start": streaming.STARTS,
         "dtype": ("float32", "bfloat16"),
     }
+    lowest: ClassVar[dict[str, int]] = {
+        "clusters": 2, "dim": 1, "size": 1, "cluster_batch": 0, "sample_size": 1,
+        "sample_batches": 1, "sample_rounds": 0, "update_every": 1,
+    }  # fmt: skip
+    numbers: ClassVar[dict[str, tuple[str, ...]]] = {"jitter": colour.JITTER}
 
     def __post_init__(self):
         super().__post_init__()
-        for field, least in (
-            ("clusters", 2), ("dim", 1), ("size", 1), ("cluster_batch", 0), ("sample_size", 1),
-            ("sample_batches", 1), ("sample_rounds", 0), ("update_every", 1),
-        ):  # fmt: skip
-            if (value := getattr(self, field)) < least:
-                raise UserError(f"method.{field} is {value}; it must be at least {least}.")
-        if not 0 < self.smallest_crop <= 1:
-            raise UserError(f"method.smallest_crop is {self.smallest_crop}; it lies in (0, 1].")
-        if len(self.jitter) != 4:
-            raise UserError(
-                f"method.jitter is {self.jitter}; it is (brightness, contrast, saturation, hue)."
-            )
+        equivariance.check_smallest(self.smallest_crop)
 
     @property
     def _net(self) -> BackboneFPN:
@@ -137,12 +130,7 @@ class DeepCluster(Method):
         labels = assign(jax.lax.stop_gradient(seen), state.extra["centroids"], "euclidean")
         features, extra = self._net.directions(state.params, state.extra, image, train=True)
         scores = self._scores(state.params["head"], features)
-        share = state.extra["weights"]
-        weights = {
-            "proportional": share,
-            "inverse": jnp.where(share > 0, 1 / jnp.maximum(share, 1e-9), 0.0),
-            "none": None,
-        }[self.weighting]
+        weights = class_weights(state.extra["weights"], self.weighting)
         agreement = (scores.argmax(-1) == labels).mean()
         return cross_entropy(scores, labels, weights), (extra, {"agreement": agreement})
 

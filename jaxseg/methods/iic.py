@@ -78,21 +78,16 @@ class IIC(Method):
         "fpn": FORMS,
         "dtype": ("float32", "bfloat16"),
     }
+    lowest: ClassVar[dict[str, int]] = {
+        "clusters": 1, "overclusters": 1, "steps_per_pass": 1, "displacement": 0, "stem": 1,
+        "dim": 1,
+    }  # fmt: skip
+    numbers: ClassVar[dict[str, tuple[str, ...]]] = {"jitter": colour.JITTER}
 
     def __post_init__(self):
         super().__post_init__()
-        for field, least in (
-            ("clusters", 1), ("overclusters", 1), ("steps_per_pass", 1), ("displacement", 0),
-            ("stem", 1), ("dim", 1),
-        ):  # fmt: skip
-            if (value := getattr(self, field)) < least:
-                raise UserError(f"method.{field} is {value}; it must be at least {least}.")
         if len(self.widths) != 6:
             raise UserError(f"method.widths is {self.widths}; it has six channels.")
-        if len(self.jitter) != 4:
-            raise UserError(
-                f"method.jitter is {self.jitter}; it is (brightness, contrast, saturation, hue)."
-            )
         if len(self.sparse) != 2 or not 0 <= self.sparse[0] <= self.sparse[1]:
             raise UserError(f"method.sparse is {self.sparse}; it is (lowest, highest), from 0 on.")
         if self.network == "fpn" and self.sobel:

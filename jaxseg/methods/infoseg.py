@@ -71,18 +71,13 @@ class InfoSeg(Method):
         "assignment": ("soft", "hard"),
         "dtype": ("float32", "bfloat16"),
     }
+    lowest: ClassVar[dict[str, int]] = {"clusters": 1, "features": 1, "negatives": 1}
+    numbers: ClassVar[dict[str, tuple[str, ...]]] = {"jitter": colour.JITTER}
 
     def __post_init__(self):
         super().__post_init__()
-        for field, least in (("clusters", 1), ("features", 1), ("negatives", 1)):
-            if (value := getattr(self, field)) < least:
-                raise UserError(f"method.{field} is {value}; it must be at least {least}.")
         if len(self.patch_widths) != 5:
             raise UserError(f"method.patch_widths is {self.patch_widths}; it has five channels.")
-        if len(self.jitter) != 4:
-            raise UserError(
-                f"method.jitter is {self.jitter}; it is (brightness, contrast, saturation, hue)."
-            )
         if self.objective == "iic" and self.assignment == "hard":
             raise UserError(
                 "method.objective 'iic' has no gradient through assignment 'hard'; use 'soft'."

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseg.clustering.kmeans import similarity
-from jaxseg.core import Array, Batch, Method, Output, PyTree, State, Stream, UserError
+from jaxseg.core import Array, Batch, Method, Output, PyTree, State, Stream, UserError, check_range
 from jaxseg.losses.correspondence import cluster_loss
 from jaxseg.models.heads import torch_bias, torch_kernel
 
@@ -47,12 +47,9 @@ class OnlineProbes(Method):
 
     def __post_init__(self):
         super().__post_init__()
-        for field, least in (("classes", 1), ("clusters", 0)):
-            if (value := getattr(self, field)) < least:
-                raise UserError(
-                    f"method.online_probes.{field} is {value}; it must be at least {least}."
-                )
-        object.__setattr__(self, "resets", self.inner.resets)
+        check_range("method.online_probes", self, classes=1, clusters=0)
+        for name in ("resets", "needs_refit"):
+            object.__setattr__(self, name, getattr(self.inner, name))
 
     def init(self, key: Array, spec: Batch) -> State:
         """Returns the inner method's state with groups "linear_probe" and perhaps "cluster_probe".

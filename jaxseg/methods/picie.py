@@ -27,11 +27,9 @@ import numpy as np
 from jaxseg.clustering import streaming_kmeans as streaming
 from jaxseg.clustering.kmeans import assign, normalise
 from jaxseg.core import Array, Batch, Method, Output, PyTree, State, Stream, UserError
-from jaxseg.losses.cross_entropy import cross_entropy
+from jaxseg.losses.cross_entropy import WEIGHTINGS, class_weights, cross_entropy
 from jaxseg.models.fpn import FORMS, RESNETS, BackboneFPN
 from jaxseg.views import colour, equivariance
-
-WEIGHTINGS = ("proportional", "inverse", "none")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +74,7 @@ class PiCIE(Method):
     update_every: int = 1
     dtype: str = "float32"
 
+    needs_refit: ClassVar[bool] = True
     choices: ClassVar[dict[str, tuple[str, ...]]] = {
         "backbone": RESNETS,
         "fpn": FORMS,
@@ -83,21 +82,15 @@ class PiCIE(Method):
         "start": streaming.STARTS,
         "dtype": ("float32", "bfloat16"),
     }
+    lowest: ClassVar[dict[str, int]] = {
+        "clusters": 2, "overclusters": 0, "dim": 1, "size": 1, "cluster_batch": 0, "sample_size": 1,
+        "sample_batches": 1, "sample_rounds": 0, "update_every": 1,
+    }  # fmt: skip
+    numbers: ClassVar[dict[str, tuple[str, ...]]] = {"jitter": colour.JITTER}
 
     def __post_init__(self):
         super().__post_init__()
-        for field, least in (
-            ("clusters", 2), ("overclusters", 0), ("dim", 1), ("size", 1), ("cluster_batch", 0),
-            ("sample_size", 1), ("sample_batches", 1), ("sample_rounds", 0), ("update_every", 1),
-        ):  # fmt: skip
-            if (value := getattr(self, field)) < least:
-                raise UserError(f"method.{field} is {value}; it must be at least {least}.")
-        if not 0 < self.smallest_crop <= 1:
-            raise UserError(f"method.smallest_crop is {self.smallest_crop}; it lies in (0, 1].")
-        if len(self.jitter) != 4:
-            raise UserError(
-                f"method.jitter is {self.jitter}; it is (brightness, contrast, saturation, hue)."
-            )
+        equivariance.check_smallest(self.smallest_crop)
         if not set(self.faithful_bugs) <= set(equivariance.BUGS):
             raise UserError(
                 f"method.faithful_bugs is {self.faithful_bugs}; it holds some of "
@@ -193,20 +186,12 @@ class PiCIE(Method):
             for here in (0, 1):
                 centroids = own["centroids"][here]
                 labels = assign(seen[here], centroids, "euclidean")
-                weights = self._weights(own["weights"][here])
+                weights = class_weights(own["weights"][here], self.weighting)
                 for there in (0, 1):
                     scores = jnp.einsum("bhwd,kd->bhwk", features[there], centroids)
                     term = "L_within" if here == there else "L_cross"
                     metrics[term] += share / 2 * cross_entropy(scores, labels, weights)
         return (metrics["L_within"] + metrics["L_cross"]) / 2, (extra, metrics)
-
-    def _weights(self, share: Array) -> Array:
-        """Returns the weight of each cluster f32[K] from its share of all points."""
-        if self.weighting == "none":
-            return jnp.ones_like(share)
-        if self.weighting == "inverse":
-            return jnp.where(share > 0, 1 / jnp.maximum(share, 1e-9), 0.0)
-        return share
 
     def refit(self, state: State, stream: Stream, key: Array) -> State:
         """Returns the state with the epoch's centroids, their weights and a snapshot of the net.

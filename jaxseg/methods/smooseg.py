@@ -68,12 +68,10 @@ class SmooSeg(Method):
         "closeness": energy.CLOSENESS,
         "dtype": ("float32", "bfloat16"),
     }
+    lowest: ClassVar[dict[str, int]] = {"clusters": 1, "dim": 1}
 
     def __post_init__(self):
         super().__post_init__()
-        for field, least in (("clusters", 1), ("dim", 1)):
-            if (value := getattr(self, field)) < least:
-                raise UserError(f"method.{field} is {value}; it must be at least {least}.")
         if self.tau <= 0:
             raise UserError(f"method.tau is {self.tau}; it must be above 0.")
         for field in ("dropout", "alpha"):

@@ -64,12 +64,10 @@ class STEGO(Method):
         "backbone": tuple(ARCHITECTURES),
         "dtype": ("float32", "bfloat16"),
     }
+    lowest: ClassVar[dict[str, int]] = {"clusters": 1, "dim": 1, "points": 1, "negatives": 1}
 
     def __post_init__(self):
         super().__post_init__()
-        for field in ("clusters", "dim", "points", "negatives"):
-            if (value := getattr(self, field)) < 1:
-                raise UserError(f"method.{field} is {value}; it must be at least 1.")
         if not 0 <= self.dropout <= 1:
             raise UserError(f"method.dropout is {self.dropout}; it lies in [0, 1].")
 

@@ -15,7 +15,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from jaxseg.core import Array, Batch, Method, Output, PyTree, State, UserError
+from jaxseg.core import Array, Batch, Method, Output, PyTree, State
 from jaxseg.losses.cross_entropy import cross_entropy
 from jaxseg.models.fpn import FORMS, RESNETS, BackboneFPN
 from jaxseg.views import colour
@@ -47,12 +47,7 @@ class Supervised(Method):
         "fpn": FORMS,
         "dtype": ("float32", "bfloat16"),
     }
-
-    def __post_init__(self):
-        super().__post_init__()
-        for field in ("classes", "dim"):
-            if (value := getattr(self, field)) < 1:
-                raise UserError(f"method.{field} is {value}; it must be at least 1.")
+    lowest: ClassVar[dict[str, int]] = {"classes": 1, "dim": 1}
 
     @property
     def _net(self) -> BackboneFPN:

@@ -1,6 +1,6 @@
 """Pictures of a run, each a function from what the run has written to a matplotlib figure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.colors import hsv_to_rgb
@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from sklearn.manifold import TSNE
 
-from jaxseg.record import Result
+from jaxseg.record import Result, Spot
 
 IGNORED = np.array([0, 0, 0], np.uint8)  # of pixels without a label
 
@@ -129,19 +129,19 @@ def curves(rows: Sequence[dict]) -> Figure:
         n
         for n in dict.fromkeys(k for row in rows for k in row)
         if n.startswith(("train/", "monitor/effective"))
-        and n not in ("train/images_per_second", "train/skipped_steps")
+        and n not in ("train/images_per_second", "train/skipped_steps", "train/refit_seconds")
     ]
     columns = 3
     lines = -(-len(names) // columns)
     figure = Figure(figsize=(4 * columns, 2.6 * lines), layout="constrained")
-    axes = figure.subplots(lines, columns, squeeze=False).flat
+    axes = list(figure.subplots(lines, columns, squeeze=False).flat)
     for axis, name in zip(axes, names, strict=False):
         points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
         axis.plot(*zip(*points, strict=True), linewidth=1.2)
         axis.set_title(name.split("/", 1)[1].replace("_", " "), fontsize=10)
         axis.set_xlabel("step", fontsize=8)
         axis.grid(alpha=0.3)
-    for axis in list(axes)[len(names) :]:
+    for axis in axes[len(names) :]:
         axis.set_axis_off()
     return figure
 
@@ -199,4 +199,44 @@ def histogram(result: Result, name: str, title: str, ends: tuple[float, float]) 
     axis.stairs(counts / max(counts.sum(), 1e-9), edges, fill=True)
     axis.set_title(title, fontsize=10)
     axis.set_ylabel("share of pairs", fontsize=8)
+    return figure
+
+
+def similar_pixels(rows: Sequence[Sequence[Spot]]) -> Figure:
+    """A pixel and those most alike to it in other images, a row for each; see `similar_pixels`."""
+    height, width = rows[0][0].image.shape[:2]
+    columns = max(map(len, rows))
+    figure = Figure(
+        figsize=(2.1 * columns, (2.1 * height / width + 0.3) * len(rows)), layout="constrained"
+    )
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for line, spots in zip(axes, rows, strict=True):
+        for axis in line:
+            axis.set_axis_off()
+        for i, (axis, spot) in enumerate(zip(line, spots, strict=False)):
+            axis.imshow(spot.image[..., :3], interpolation="nearest")
+            axis.plot(spot.column, spot.row, "o", mfc="none", mec="white", ms=11, mew=3)
+            axis.plot(spot.column, spot.row, "o", mfc="none", mec="red", ms=11, mew=1.5)
+            axis.set_title(f"cosine {spot.cosine:.3f}" if i else "pixel", fontsize=8)
+    return figure
+
+
+def first_samples(results: Mapping[str, Result]) -> Figure:
+    """The first sample image of several results in rows: image, label, and its prediction."""
+    rows = {name: rows_of(result)[0] for name, result in results.items()}
+    titles = ["image", *["label"] * (len(next(iter(rows.values()))) - 2), "prediction"]
+    height, width = next(iter(rows.values()))[0].shape[:2]
+    figure = Figure(
+        figsize=(2.1 * len(titles) + 1, 2.1 * len(rows) * height / width + 0.4),
+        layout="constrained",
+    )
+    axes = figure.subplots(len(rows), len(titles), squeeze=False)
+    for line, (name, pictures) in zip(axes, rows.items(), strict=True):
+        for axis, picture in zip(line, pictures, strict=True):
+            axis.imshow(picture, interpolation="nearest")
+            axis.set_xticks([])
+            axis.set_yticks([])
+        line[0].set_ylabel(name, fontsize=9)
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, fontsize=10)
     return figure

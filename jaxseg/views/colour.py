@@ -11,6 +11,7 @@ Array = jax.Array
 # ImageNet's statistics of RGB in [0, 1]; infrared is centred like a colour.
 MEAN = (0.485, 0.456, 0.406, 0.5)
 STD = (0.229, 0.224, 0.225, 0.25)
+JITTER = ("brightness", "contrast", "saturation", "hue")  # what `jitter` changes
 _GREY = (0.299, 0.587, 0.114)  # ITU-R 601 luma, as image libraries use
 
 

@@ -23,12 +23,12 @@ BUGS = ("no_grey", "blur_sigma", "plain_view_1")
 _COLOUR_PROBABILITY = 0.8
 _GREY_PROBABILITY = 0.2
 _BLUR_PROBABILITY = 0.5
-_SIGMA = (0.1, 2.0)
-_REACH = 6  # three times the largest deviation
+SIGMA = (0.1, 2.0)  # pixels
+REACH = 6  # three times the largest deviation
 _CROP_STREAM = 0  # views are streams 1 and 2
 
 
-def _uniform(seed: Array, stream: int, count: int) -> Array:
+def uniform(seed: Array, stream: int, count: int) -> Array:
     """Returns f32[B count] in [0, 1), a function of seed and stream."""
 
     def draw(one: Array) -> Array:
@@ -37,9 +37,15 @@ def _uniform(seed: Array, stream: int, count: int) -> Array:
     return jax.vmap(draw)(seed)
 
 
+def check_smallest(smallest: float) -> None:
+    """Raises ValueError unless `smallest` is the side of a crop."""
+    if not 0 < smallest <= 1:
+        raise ValueError(f"smallest_crop is {smallest}; it lies in (0, 1].")
+
+
 def crops(seed: Array, smallest: float = 0.5) -> Array:
     """Returns boxes of side U(smallest, 1), anywhere in the image, half of them mirrored."""
-    u = _uniform(seed, _CROP_STREAM, 4)
+    u = uniform(seed, _CROP_STREAM, 4)
     side = smallest + (1 - smallest) * u[:, 0]
     corner = u[:, 1:3] * (1 - side)[:, None]
     flip = (u[:, 3] < 0.5).astype(jnp.float32)
@@ -90,7 +96,7 @@ def photometric(
         jitter: x for brightness, contrast, saturation and hue.
         bugs: which of the released code's mistakes to make, of BUGS.
     """
-    u = _uniform(seed, view, 11)
+    u = uniform(seed, view, 11)
 
     def each(column: Array) -> Array:
         return column.reshape(-1, 1, 1, 1)
@@ -106,9 +112,9 @@ def photometric(
         drawn = each(u[:, 8] < _GREY_PROBABILITY)
         rgb = jnp.where(drawn, jnp.broadcast_to(colour.grey(rgb), rgb.shape), rgb)
     image = jnp.concatenate([rgb, rest], -1)
-    drawn, low, high = u[:, 9] < _BLUR_PROBABILITY, *_SIGMA
+    drawn, low, high = u[:, 9] < _BLUR_PROBABILITY, *SIGMA
     sigma = low + (high - low) * u[:, 10]
     if "blur_sigma" in bugs:
         # The draw that decides is used again, and the library takes the deviation without its sign.
         sigma = jnp.abs(2 * (high - low) * (u[:, 9] - 0.5) + low)
-    return colour.blur(image, each(jnp.where(drawn, sigma, 0.0)), _REACH)
+    return colour.blur(image, each(jnp.where(drawn, sigma, 0.0)), REACH)

@@ -53,6 +53,32 @@ def test_scores_match_brute_force(prediction, label, match):
     assert zero["miou"] == pytest.approx(np.nansum(expected) / C)
 
 
+@given(PREDICTIONS, LABELS, MATCHES)
+@settings(deadline=None, max_examples=40)
+def test_things_and_stuff_match_brute_force(prediction, label, match):
+    counts = Confusion.zeros(K, C).update(prediction, label).counts
+    predicted, valid = match[prediction], label >= 0
+    found, whole = scores.partition(counts, match, [3, 1]), scores.summarise(counts, match)["iou"]
+    for name, part in (("things", [1, 3]), ("stuff", [0, 2])):
+        of_part = valid & np.isin(label, part)
+        accuracy = (predicted == label)[of_part].mean() if of_part.any() else np.nan
+        expected = [accuracy, np.nan]
+        if not np.isnan(np.take(whole, part)).all():
+            expected[1] = np.nanmean(np.take(whole, part))
+        actual = [found[f"{name}_accuracy"], found[f"{name}_miou"]]
+        np.testing.assert_allclose(actual, expected)
+
+
+def test_things_are_classes_whatever_the_order_of_clusters():
+    """PiCIE's released code takes the first clusters for things."""
+    counts = np.array([[0, 0, 8], [9, 1, 0], [0, 5, 2]])  # clusters 0, 1, 2 are classes 2, 0, 1
+    found = scores.partition(counts, np.array([2, 0, 1]), [0])
+    assert found["things_accuracy"] == 1
+    assert found["things_miou"] == pytest.approx(9 / 10)
+    assert found["stuff_accuracy"] == pytest.approx(13 / 16)
+    assert found["stuff_miou"] == pytest.approx((5 / 8 + 8 / 10) / 2)
+
+
 def test_ignored_pixels_count_nowhere():
     label = np.array([[0, 0, -1, -1], [1, 1, -1, -1]])
     prediction = np.array([[0, 0, 1, 99], [1, 0, 0, -7]])  # whatever they predict

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxseg.build import make_method
 from jaxseg.core import Batch, UserError
 from jaxseg.methods.deepcluster import DeepCluster
 from jaxseg.methods.picie import PiCIE
@@ -135,4 +136,4 @@ def test_deepcluster_begins_its_classifier_anew():
 )
 def test_wrong_fields(change, message):
     with pytest.raises(UserError, match=message):
-        PiCIE(**(SMALL | change))
+        make_method({"name": "picie", **SMALL, **change})

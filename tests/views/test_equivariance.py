@@ -108,7 +108,7 @@ def test_the_released_blur_uses_the_draw_that_decides():
     image = jnp.asarray(np.random.default_rng(0).uniform(size=(400, 8, 8, 3)), jnp.float32)
     plain = (0.0, 0.0, 0.0, 0.0)
     bug = equivariance.photometric(SEED, 1, image, plain, ("no_grey", "blur_sigma"))
-    u = np.asarray(equivariance._uniform(SEED, 1, 11))[:, 9]
+    u = np.asarray(equivariance.uniform(SEED, 1, 11))[:, 9]
     sigma = np.where(u < 0.5, np.abs(3.8 * (u - 0.5) + 0.1), 0.0)
     assert sigma.max() == pytest.approx(1.8, abs=0.05)
     expected = colour.blur(image, jnp.asarray(sigma, jnp.float32).reshape(-1, 1, 1, 1), 6)

@@ -1,0 +1,128 @@
+"""PiCIE, MDC and IIC against the supervised ceiling, an untrained network and colour, as JSON.
+
+python benchmarks/clustering.py --data=scenes --workdir=RUNS --seeds=0,1,2
+python benchmarks/clustering.py --data=camvid --root=DIR --workdir=RUNS --seeds=0
+
+Uses configs/METHOD_DATA.py as they are. Below RUNS lies one run for each method and seed; finished
+ones are not repeated. K-means on the untrained network of PiCIE and on colour is scored beside
+PiCIE alone. Times are those of training as its metrics.jsonl has them: `train_seconds` from the
+first line to the last, `refit_share` the median refit after the first (which compiles) relative to
+the median training pass between them. The supervised ceiling READS LABELS.
+
+python benchmarks/clustering.py --data=scenes --workdir=RUNS --snapshot
+
+Trains nothing: what the copy of the network that labels the views costs, on one batch, its size and
+the time of its forward pass (of both views for PiCIE) relative to a whole step.
+"""
+
+import argparse
+import importlib
+import json
+import pathlib
+import statistics
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+from throughput import seconds
+
+from jaxseg.record import load_results
+from jaxseg.run import Run
+from jaxseg.train import compile_step, init_optimiser, make_step
+from jaxseg.writer import read_metrics
+
+METHODS = ("picie", "mdc", "iic", "supervised")
+SCORES = ("accuracy", "miou", "many_to_one_accuracy", "effective_clusters")
+
+
+def config_of(method: str, arguments: argparse.Namespace, seed: int) -> ConfigDict:
+    """Returns the config of one run."""
+    config = importlib.import_module(f"configs.{method}_{arguments.data}").get_config()
+    if arguments.root:
+        config.data.root = arguments.root
+    config.train.seed = seed
+    if method != "picie":
+        for name in ("untrained", "colour_kmeans"):
+            del config.evals[name]
+    return config
+
+
+def times(run: Run) -> dict[str, float]:
+    """Returns the times of a finished run."""
+    rows = read_metrics(run.workdir / "metrics.jsonl")
+    found = {"train_seconds": round(rows[-1]["time"] - rows[0]["time"])}
+    refits = [row["train/refit_seconds"] for row in rows if "train/refit_seconds" in row][1:]
+    if refits:
+        rate = statistics.median(
+            row["train/images_per_second"] for row in rows if "train/images_per_second" in row
+        )
+        pipeline = run.data.pipeline
+        found["pass_seconds"] = round(pipeline.steps_per_epoch * pipeline.batch_size / rate, 2)
+        found["refit_seconds"] = round(statistics.median(refits), 2)
+        found["refit_share"] = round(found["refit_seconds"] / found["pass_seconds"], 2)
+    return found
+
+
+def snapshot_cost(run: Run) -> dict[str, float]:
+    """Returns what the snapshot of an untrained run costs."""
+    batches = run.data.pipeline.batches(0)
+    batch = next(batches)
+    batches.close()
+    side, views = run.method.size, {"PiCIE": 2, "DeepCluster": 1}[type(run.method).__name__]
+    images = jnp.zeros((views * len(batch.index), side, side, 3), jnp.uint8)
+    label = jax.jit(lambda image: run.method.predict(run.untrained, image).features)
+    label_seconds = [seconds(lambda: label(images), 5) for _ in range(2)][1]
+    step = compile_step(make_step(run.method, run.transforms, run.key), run.mesh)
+    size = sum(x.nbytes for x in jax.tree.leaves(run.untrained.extra["snapshot"]))
+    state = init_optimiser(jax.tree.map(jnp.copy, run.untrained), run.transforms)
+
+    def one_step() -> object:
+        nonlocal state
+        state, metrics = step(state, batch)
+        return metrics
+
+    step_seconds = [seconds(one_step, 5) for _ in range(2)][1]
+    return {
+        "bytes": size,
+        "forward_seconds": round(label_seconds, 4),
+        "step_seconds": round(step_seconds, 4),
+        "share": round(label_seconds / step_seconds, 3),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", required=True, choices=["scenes", "camvid", "dubai"])
+    parser.add_argument("--root", help="data.root, for data sets on disk")
+    parser.add_argument("--workdir", required=True, type=pathlib.Path)
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--snapshot", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.snapshot:
+        for method in ("picie", "mdc"):
+            run = Run(config_of(method, arguments, 0), arguments.workdir / f"snapshot_{method}")
+            print(json.dumps({method: snapshot_cost(run)}), flush=True)
+        return
+    found: dict[str, dict[str, list[float]]] = {}
+    spent: dict[str, list[dict[str, float]]] = {}
+    for seed in map(int, arguments.seeds.split(",")):
+        for method in arguments.methods.split(","):
+            run = Run(
+                config_of(method, arguments, seed),
+                arguments.workdir / f"{method}_{arguments.data}_{seed}",
+            )
+            names = list(run.evaluators)
+            if not all((run.workdir / "evaluation" / f"{name}.json").exists() for name in names):
+                run.fit()
+                run.evaluate()
+            spent.setdefault(method, []).append(times(run))
+            for result in load_results(run.workdir / "evaluation"):
+                scores = found.setdefault(result.name, {name: [] for name in SCORES})
+                for name in SCORES:
+                    scores[name].append(round(result.scalars[name], 4))
+        print(json.dumps({"seeds_done": seed + 1, "scores": found, "times": spent}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
