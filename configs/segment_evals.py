@@ -56,11 +56,10 @@ def scenes(config: ConfigDict, name: str, sizes: tuple[int, ...]) -> ConfigDict:
     grouped = regions | {"source": "features"}
     config.evals = ConfigDict(
         {
-            f"{name}_retrieval": retrieval(),
-            "untrained_retrieval": retrieval("untrained"),
-            "colour_retrieval": retrieval("colour"),
+            f"{name}_retrieval": retrieval(fit_limit=400),
+            "untrained_retrieval": retrieval("untrained", fit_limit=400),
+            "colour_retrieval": retrieval("colour", fit_limit=400),
             f"{name}_levels": hierarchy(**regions),
-            f"{name}_features_levels": hierarchy(**grouped),
             "untrained_levels": hierarchy("untrained", **grouped),
             "colour_levels": hierarchy("colour", **grouped),
         }

@@ -14,7 +14,7 @@ from jaxseg.evaluation.outputs import Predict, for_pictures, tiled, valid_pixels
 from jaxseg.evaluation.regions import compare
 from jaxseg.record import Result, Samples
 
-_SEGMENTS = 2000  # base segments kept for pictures
+_SEGMENTS = 1000  # base segments kept for pictures
 
 
 @dataclasses.dataclass(frozen=True)

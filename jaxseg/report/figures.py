@@ -6,9 +6,9 @@ import numpy as np
 from matplotlib.colors import hsv_to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from sklearn.manifold import TSNE
 
 from jaxseg.record import Result, Spot
+from jaxseg.report.tsne import places
 
 IGNORED = np.array([0, 0, 0], np.uint8)  # of pixels without a label
 
@@ -169,10 +169,7 @@ def embedding(result: Result, points: int = 1500) -> Figure:
     # Of an image that was predicted in squares there are as many copies as squares.
     stored = samples.extra["prototypes"][0]
     prototypes = stored.reshape(-1, stored.shape[-1])[: len(result.usage)]
-    vectors = np.concatenate([*features, prototypes]).astype(np.float32)
-    perplexity = min(30.0, (len(vectors) - 1) / 3)
-    placed = TSNE(metric="cosine", init="random", perplexity=perplexity, random_state=0)
-    flat = placed.fit_transform(vectors)
+    flat = places(np.concatenate([*features, prototypes]))
     cells, stars = flat[: -len(prototypes)], flat[-len(prototypes) :]
     chosen = cluster_classes(result)
     colours = palette(int(max(chosen.max(initial=0) + 1, len(result.classes))))[chosen] / 255

@@ -7,10 +7,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from sklearn.manifold import TSNE
 
 from jaxseg.record import Result
 from jaxseg.report.figures import IGNORED, paint, palette
+from jaxseg.report.tsne import places
 
 _LEVEL, _LABEL, _GROUPS = "level/", "label/", "groups/"
 ATTENTION = "attention/"  # what parts of the output hold attention maps f32[B h w n]
@@ -203,11 +203,11 @@ def segment_embedding(result: Result, points: int = 800) -> Figure:
     drawn = rng.permutation(len(features))[:points]
     figure = Figure(figsize=(12, 5.4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    _scatter(left, _placed(features[drawn]), classes[drawn], result.classes)
+    _scatter(left, places(features[drawn]), classes[drawn], result.classes)
     left.set_title(f"{result.name}: base segments by class", fontsize=10)
     one = _with_company(classes, beside)
     chosen = np.flatnonzero(classes == one)[:points]
-    _scatter(right, _placed(features[chosen]), beside[chosen], result.classes)
+    _scatter(right, places(features[chosen]), beside[chosen], result.classes)
     right.set_title(
         f"segments of {result.classes[one]!r}, by the class beside them in the image", fontsize=10
     )
@@ -221,21 +221,12 @@ def _with_company(classes: np.ndarray, beside: np.ndarray) -> int:
     return int(np.argmax(np.where(np.array(kinds) > 1, sizes + len(classes), sizes)))
 
 
-def _placed(features: np.ndarray) -> np.ndarray:
-    """Returns places f32[N 2]."""
-    if len(features) < 3:
-        return np.zeros((len(features), 2), np.float32)
-    perplexity = min(30.0, (len(features) - 1) / 3)
-    tsne = TSNE(metric="cosine", init="random", perplexity=perplexity, random_state=0)
-    return tsne.fit_transform(features)
-
-
 def _scatter(
-    axis: Axes, places: np.ndarray, classes: np.ndarray, class_names: tuple[str, ...]
+    axis: Axes, points: np.ndarray, classes: np.ndarray, class_names: tuple[str, ...]
 ) -> None:
     colours = palette(len(class_names)) / 255
     for number in np.unique(classes):
-        some = places[classes == number]
+        some = points[classes == number]
         colour = colours[number] if number >= 0 else (0.75, 0.75, 0.75)
         title = class_names[number] if number >= 0 else "nothing else"
         axis.scatter(
