@@ -9,7 +9,7 @@ PIP = $(RUN) -m pip install --quiet --disable-pip-version-check --constraint con
 .PHONY: demo test lint types tests smoke
 
 demo: $(VENV)/.ready
-	$(RUN) -m jaxseg.main --config=configs/infoseg_scenes.py --workdir=runs/demo \
+	$(RUN) -m jaxseg.main --config=configs/hsg_scenes.py --workdir=runs/demo \
 	    --config.train.steps=200
 
 test: lint types tests
