@@ -281,7 +281,6 @@ def small(config: ConfigDict, crop: int) -> ConfigDict:
     config.method.dim = 64
     config.method.train_stride = 8
     config.method.segment_stride = 2
-    config.method.slots = 128
     config.method.dtype = "float32"
     if config.method.name == "hsg":
         config.method.trained_cells = crop // 8
@@ -307,6 +306,7 @@ def small(config: ConfigDict, crop: int) -> ConfigDict:
 def scenes(config: ConfigDict) -> ConfigDict:
     """Sets the data: the embedded scenes, at 128 pixels."""
     config = frozen_base.scenes(small(config, crop=128))
+    config.method.slots = 128
     config.data.size = 128
     config.data.test_crop = 128
     probes = evaluations(config, classes=8).evals
