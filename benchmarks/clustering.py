@@ -17,6 +17,7 @@ the time of its forward pass (of both views for PiCIE) relative to a whole step.
 
 import argparse
 import importlib
+import itertools
 import json
 import pathlib
 import statistics
@@ -51,12 +52,15 @@ def times(run: Run) -> dict[str, float]:
     """Returns the times of a finished run."""
     rows = read_metrics(run.workdir / "metrics.jsonl")
     found = {"train_seconds": round(rows[-1]["time"] - rows[0]["time"])}
-    refits = [row["train/refit_seconds"] for row in rows if "train/refit_seconds" in row][1:]
+    lines, pipeline = [row for row in rows if "train/loss" in row], run.data.pipeline
+    refits = []
+    for before, row in itertools.pairwise(lines):
+        # A refit comes before each step that begins an epoch; a line tells of all since the last.
+        epochs = [-(-r["step"] // pipeline.steps_per_epoch) for r in (before, row)]
+        if "train/refit_seconds" in row:
+            refits.append(row["train/refit_seconds"] / (epochs[1] - epochs[0]))
     if refits:
-        rate = statistics.median(
-            row["train/images_per_second"] for row in rows if "train/images_per_second" in row
-        )
-        pipeline = run.data.pipeline
+        rate = statistics.median(row["train/images_per_second"] for row in lines)
         found["pass_seconds"] = round(pipeline.steps_per_epoch * pipeline.batch_size / rate, 2)
         found["refit_seconds"] = round(statistics.median(refits), 2)
         found["refit_share"] = round(found["refit_seconds"] / found["pass_seconds"], 2)
@@ -100,7 +104,7 @@ def main() -> None:
     parser.add_argument("--snapshot", action="store_true")
     arguments = parser.parse_args()
     if arguments.snapshot:
-        for method in ("picie", "mdc"):
+        for method in [m for m in arguments.methods.split(",") if m in ("picie", "mdc")]:
             run = Run(config_of(method, arguments, 0), arguments.workdir / f"snapshot_{method}")
             print(json.dumps({method: snapshot_cost(run)}), flush=True)
         return

@@ -4,7 +4,8 @@ python -m jaxseg.main --config=configs/iic_scenes.py
 
 The network has about an eighth of the channels, for two CPU cores; its largest shift is 1 pixel.
 
-Hardware and hours: not run. Published: none; measured: not run.
+Hardware: one shared CPU core, 3 to 6 minutes of training. Published: none. Measured: Acc 46.4,
+53.5, 49.9, mIoU 18.9, 20.0, 21.4 (seeds 0, 1, 2; benchmarks/RESULTS.md).
 """
 
 from configs import iic_base, picie_base

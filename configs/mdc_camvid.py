@@ -5,7 +5,8 @@ python -m jaxseg.main --config=configs/mdc_camvid.py --config.data.root=DIR
 The network is a ResNet-18 of a quarter of the channels (resnet18_slim), from scratch, for two CPU
 cores.
 
-Hardware and hours: not run. Published: none; measured: not run.
+Hardware: one shared CPU core, 3 minutes of training. Published: none. Measured: Acc 43.5, mIoU 18.2
+(seed 0; benchmarks/RESULTS.md).
 """
 
 from configs import frozen_base, mdc_base, picie_base

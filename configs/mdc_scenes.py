@@ -5,7 +5,8 @@ python -m jaxseg.main --config=configs/mdc_scenes.py
 The network is a ResNet-18 of a quarter of the channels (resnet18_slim), from scratch, for two CPU
 cores.
 
-Hardware and hours: not run. Published: none; measured: not run.
+Hardware: one shared CPU core, 3 to 6 minutes of training. Published: none. Measured: Acc 26.5,
+31.7, mIoU 10.8, 12.3 (seeds 0, 1; benchmarks/RESULTS.md).
 """
 
 from configs import mdc_base, picie_base

@@ -5,7 +5,8 @@ python -m jaxseg.main --config=configs/picie_scenes.py
 The network is a ResNet-18 of a quarter of the channels (resnet18_slim), from scratch, for two CPU
 cores.
 
-Hardware and hours: not run. Published: none; measured: not run.
+Hardware: one shared CPU core, about 6 minutes of training. Published: none. Measured: Acc 33.8,
+33.3, mIoU 9.4, 15.3 (seeds 0, 1; benchmarks/RESULTS.md).
 """
 
 from configs import picie_base

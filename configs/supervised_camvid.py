@@ -5,7 +5,8 @@ python -m jaxseg.main --config=configs/supervised_camvid.py --config.data.root=D
 IT READS LABELS in training: no result of learning without them. The network is that of the small
 PiCIE configs, for two CPU cores.
 
-Hardware and hours: not run. Published: none; measured: not run.
+Hardware: one shared CPU core, 2 minutes of training. Published: none. Measured: Acc 81.4, mIoU 37.3
+(seed 0; benchmarks/RESULTS.md).
 """
 
 from configs import frozen_base, picie_base, supervised_base

@@ -5,7 +5,8 @@ python -m jaxseg.main --config=configs/supervised_dubai.py --config.data.root=DI
 IT READS LABELS in training: no result of learning without them. The network is that of the small
 PiCIE configs, for two CPU cores.
 
-Hardware and hours: not run. Published: none; measured: not run.
+Hardware: one shared CPU core, half a minute of training. Published: none. Measured: Acc 73.8, mIoU
+32.4 (seed 0; benchmarks/RESULTS.md).
 """
 
 from configs import frozen_base, picie_base, supervised_base

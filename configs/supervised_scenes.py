@@ -5,7 +5,8 @@ python -m jaxseg.main --config=configs/supervised_scenes.py
 IT READS LABELS in training: no result of learning without them. The network is that of the small
 PiCIE configs, for two CPU cores.
 
-Hardware and hours: not run. Published: none; measured: not run.
+Hardware: one shared CPU core, 1 to 3 minutes of training. Published: none. Measured: Acc 91.5,
+89.6, mIoU 82.2, 79.1 (seeds 0, 1; benchmarks/RESULTS.md).
 """
 
 from configs import picie_base, supervised_base

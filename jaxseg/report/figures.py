@@ -137,7 +137,8 @@ def curves(rows: Sequence[dict]) -> Figure:
     axes = list(figure.subplots(lines, columns, squeeze=False).flat)
     for axis, name in zip(axes, names, strict=False):
         points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
-        axis.plot(*zip(*points, strict=True), linewidth=1.2)
+        # A single point makes no line.
+        axis.plot(*zip(*points, strict=True), linewidth=1.2, marker="." * (len(points) == 1))
         axis.set_title(name.split("/", 1)[1].replace("_", " "), fontsize=10)
         axis.set_xlabel("step", fontsize=8)
         axis.grid(alpha=0.3)
