@@ -17,6 +17,6 @@ def get_config():
     config.data.test_resize = 640
     config.data.test_crop = 0  # whole images
     config.data.test_pad_multiple = 320
-    for name in ("smooseg", "smooseg_crf", "backbone_kmeans"):
+    for name in ("smooseg", "smooseg_crf", "backbone_kmeans", "backbone_kmeans_crf"):
         config.evals[name].tile = 320
     return config
