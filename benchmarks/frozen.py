@@ -4,9 +4,10 @@ python benchmarks/frozen.py --data=camvid --root=DIR --weights=FILE --workdir=RU
 
 Uses configs/smooseg_tiny_DATA.py and configs/stego_tiny_DATA.py, SmooSeg with the thresholds of
 --thresholds=WITHIN,ACROSS (of --mode=suggest_thresholds, say). Below RUNS lie one run for each
-method and seed, and the features that they share; finished ones are not repeated. K-means on the
-features and on colour is scored beside SmooSeg alone: it does not depend on the method. `minutes`
-are those that training and evaluation of the runs that were not there yet took, by method.
+method and seed, with pictures of seed 0, and the features that they share; finished ones are not
+repeated. K-means on the features and on colour is scored beside SmooSeg alone: it does not depend
+on the method. `minutes` are those that training and evaluation of the runs that were not there yet
+took, by method.
 """
 
 import argparse
@@ -62,7 +63,7 @@ def main() -> None:
                 began = time.perf_counter()
                 run = Run(config, place)
                 run.fit()
-                run.evaluate()
+                run.evaluate(pictures=seed == 0)
                 took = (time.perf_counter() - began) / 60
                 minutes.setdefault(method, []).append(round(took, 1))
             for result in load_results(place / "evaluation"):

@@ -14,5 +14,6 @@ from configs import frozen_base, stego_base
 
 def get_config():
     config = frozen_base.camvid(stego_base.stego(clusters=11))
-    config.train.steps = 300
+    stego_base.weigh(config, *stego_base.STREETS)
+    config.train.steps = 1000
     return frozen_base.tiny(config)

@@ -14,5 +14,6 @@ from configs import frozen_base, stego_base
 
 def get_config():
     config = frozen_base.dubai(stego_base.stego(clusters=5))
+    stego_base.weigh(config, *stego_base.AERIAL)
     config.train.steps = 300
     return frozen_base.tiny(config)
