@@ -58,11 +58,13 @@ def _embedding(results: Sequence[Result], metrics: Sequence[dict]) -> Mapping[st
 
 
 def _smoothness(results: Sequence[Result], metrics: Sequence[dict]) -> Mapping[str, Figure]:
-    del metrics
     drawn = [r for r in results if "delta_histogram" in r.samples.extra]
     if not drawn:
         return {}
     title = "smoothness penalty delta of pairs within an image"
+    # Of the last training batch that was logged; a batch of one cluster alone has none.
+    if found := [row["train/bimodality"] for row in metrics if row.get("train/bimodality")]:
+        title += f"\nSarle's bimodality coefficient: {found[-1]:.3f}"
     return {"smoothness": figures.histogram(drawn[0], "delta_histogram", title, (0.0, 1.0))}
 
 
