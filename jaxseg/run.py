@@ -45,7 +45,8 @@ class Run:
     def __init__(self, config: ConfigDict, workdir: pathlib.Path, mode: str = "train"):
         sections = read_config(config)
         if mode != "train":
-            stored = claim_workdir(workdir, sections, mode)
+            # The weights are not read yet; their hash is compared below.
+            stored = claim_workdir(workdir, sections, mode, ("method.weights_sha256",))
             sections |= {name: stored[name] for name in ("train", "optim")}
         self.train = call("train", TrainSection, sections["train"])
         self.method = build.make_method(sections["method"])

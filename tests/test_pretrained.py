@@ -71,6 +71,10 @@ def test_weights_come_from_the_file_and_a_run_keeps_to_them(tmp_path, weights):
     Run(make_config(weights=str(tmp_path / "moved")), tmp_path / "run")
     with pytest.raises(UserError, match=r"method.weights_sha256: '\w+' there, '\w+' here"):
         Run(make_config(weights=weights(2)), tmp_path / "run")
+    Run(make_config(weights=weights(1)), tmp_path / "run", "evaluate")
+    for other in (weights(2), ""):
+        with pytest.raises(UserError, match=r"method.weights_sha256: '\w+' there, '\w+' here"):
+            Run(make_config(weights=other), tmp_path / "run", "evaluate")
 
 
 @pytest.mark.parametrize(
