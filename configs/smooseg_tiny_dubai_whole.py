@@ -17,6 +17,9 @@ def get_config():
     config.data.test_resize = 640
     config.data.test_crop = 0  # whole images
     config.data.test_pad_multiple = 320
+    config.train.monitor_every = config.train.steps  # it looks at images whole, which takes long
     for name in ("smooseg", "smooseg_crf", "backbone_kmeans", "backbone_kmeans_crf"):
         config.evals[name].tile = 320
+    for name in ("backbone_kmeans", "backbone_kmeans_crf"):
+        config.evals[name].fit_limit = 40
     return config
