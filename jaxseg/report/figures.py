@@ -171,14 +171,20 @@ def _cells(
     result: Result, image: int, count: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns (features f16[n D], segments i32[n], squares i64[n]) of n <= `count` drawn cells."""
-    grid = result.samples.extra["features"][image]
-    shown = result.samples.predictions[image]
+    extra, shown = result.samples.extra, result.samples.predictions[image]
+    grid = extra["features"][image]
+    # The features cover the padding too: of them only those that see image.
+    real = np.asarray(grid.shape[:2]) * (
+        extra["real"][image].astype(float) if "real" in extra else 1
+    )
+    inside = np.ceil(real - 0.01).astype(int)
+    y, x = np.divmod(rng.permutation(inside.prod())[:count], inside[1])
+    last = np.asarray(shown.shape) - 1
+    row, column = (
+        np.minimum((place + 0.5) / size * (end + 1), end).astype(int)
+        for place, size, end in zip((y, x), real, last, strict=True)
+    )
     height, width = grid.shape[:2]
-    cells = rng.permutation(height * width)[:count]
-    y, x = np.divmod(cells, width)
-    # Padded cells lie beyond the image: they take the label of its border.
-    row = np.minimum((y + 0.5) / height * shown.shape[0], shown.shape[0] - 1).astype(int)
-    column = np.minimum((x + 0.5) / width * shown.shape[1], shown.shape[1] - 1).astype(int)
     rows, columns = squares_of(result, image)
     squares = (y * rows // height) * columns + x * columns // width
     return grid[y, x], shown[row, column], squares

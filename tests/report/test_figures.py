@@ -59,6 +59,24 @@ def test_images_predicted_in_squares_have_copies_of_the_prototypes():
     np.testing.assert_allclose(shares[0].values, shares[1].values)
 
 
+def test_padding_is_not_drawn_and_cells_have_the_segment_that_they_lie_in():
+    result = make_result(count=1)
+    samples = result.samples
+    # Of 4 x 6 cells the left 4 x 3 are image, whose left third is segment 2, the rest 1.
+    prediction = np.where(np.arange(48) < 16, 2, 1)[None].repeat(32, axis=0)
+    samples = dataclasses.replace(
+        samples,
+        predictions=[prediction],
+        extra=samples.extra | {"real": [np.asarray((1, 0.5), np.float16)]},
+    )
+    result = dataclasses.replace(result, samples=samples)
+    cells = report.figures.embedding(result, points=60).axes[0].collections[0]
+    assert cells.get_offsets().shape == (12, 2)
+    colours = report.figures.palette(4)[[1, 2]] / 255
+    counts = [(np.abs(cells.get_facecolors()[:, :3] - c).max(axis=1) < 1e-6).sum() for c in colours]
+    assert counts == [8, 4]
+
+
 def test_an_image_put_together_from_squares_is_drawn_large(tmp_path):
     plain = make_result("plain")
     copies = [np.stack([x] * 6) for x in plain.samples.extra["prototypes"]]
