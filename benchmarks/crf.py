@@ -8,7 +8,8 @@ are made from the picture on a grid of 1/8 of its size, as a patch classifier's 
 distances to random pixels in colour and position. The library runs in one thread, jaxseg on all
 cores. Both take turns `--repeats` times after a warm-up, so that what else the machine does hits
 both: `time_ratio` is the median of the ratios of neighbouring runs, jaxseg to the library, and
-`cpu_ratio` that of the CPU seconds of all threads. PAMR's are given in the same way.
+`cpu_ratio` that of the CPU seconds of all threads. PAMR's are given in the same way. Agreement is
+the share of pixels with equal labels, of the golden images also with the golden labels.
 """
 
 import argparse
@@ -35,6 +36,18 @@ def golden() -> dict[str, Example]:
         f"golden_{i}": (arrays[f"probabilities_{i}"][None], arrays[f"image_{i}"][None])
         for i in range(2)
     }
+
+
+def agreement_with_golden() -> list[dict[str, float]]:
+    """Returns, by golden image, with what share of its labels the library and jaxseg agree."""
+    arrays = np.load(ROOT / "tests/golden/dense_crf.npz")
+    refiners = {"golden_and_library": DenseCRFReference(), "golden_and_crf": DenseCRF()}
+
+    def agreement(number: int, refiner: DenseCRF) -> float:
+        labels = np.argmax(refiner(*golden()[f"golden_{number}"])[0], -1)
+        return round(float(np.mean(labels == np.argmax(arrays[f"refined_{number}"], -1))), 5)
+
+    return [{n: agreement(i, refiner) for n, refiner in refiners.items()} for i in range(2)]
 
 
 def made(path: pathlib.Path, size: int, classes: int) -> Example:
@@ -100,6 +113,8 @@ def main() -> None:
         for path in found[:: max(1, len(found) // arguments.count)][: arguments.count]:
             examples[path.name] = made(path, arguments.size, arguments.classes)
     results = {name: compare(*example, arguments.repeats) for name, example in examples.items()}
+    for number, found in enumerate(agreement_with_golden()):
+        results[f"golden_{number}"] |= found
     print(json.dumps({"cores": os.cpu_count(), "load": os.getloadavg()[0]} | results, indent=2))
 
 

@@ -35,9 +35,10 @@ def main() -> None:
         pair = trial.beta_within, trial.beta_across
         scored = thresholds.trial_config(config, arguments.workdir, arguments.steps, *pair)
         scored.method.flip_average = False
+        scored.train.samples = 1
         scored.evals = ConfigDict({"smooseg": config.evals.smooseg})
         place = thresholds.trial_place(arguments.workdir, *pair)
-        (result,) = Run(scored, place, "evaluate").evaluate()
+        (result,) = Run(scored, place, "evaluate").evaluate(pictures=False)
         scores = {name: round(result.scalars[name], 4) for name in ("accuracy", "miou")}
         rows.append(vars(trial) | scores)
     chosen = next(

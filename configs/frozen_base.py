@@ -39,14 +39,18 @@ def frozen(clusters: int, batch_size: int, steps: int) -> ConfigDict:
 
 
 def evaluations(config: ConfigDict, name: str, clusters: int) -> ConfigDict:
-    """Sets the evaluations: the method with and without CRF, and k-means on what it builds on."""
+    """Sets the evaluations: the method and k-means on what it builds on, with and without CRF."""
+
+    def backbone_kmeans(**fields) -> ConfigDict:
+        entry = infoseg_base.cluster_probe("trained", clusters, "spherical")
+        return with_fields(entry, source="tokens", **fields)
+
     config.evals = ConfigDict(
         {
             name: evaluation(),
             f"{name}_crf": evaluation(refine="crf"),  # or "pamr"
-            "backbone_kmeans": with_fields(
-                infoseg_base.cluster_probe("trained", clusters, "spherical"), source="tokens"
-            ),
+            "backbone_kmeans": backbone_kmeans(),
+            "backbone_kmeans_crf": backbone_kmeans(refine="crf"),
             "colour_kmeans": with_fields(
                 infoseg_base.cluster_probe("colour", clusters, "euclidean"), source="features"
             ),

@@ -13,5 +13,6 @@ from configs import frozen_base, stego_base
 
 def get_config():
     config = frozen_base.camvid(stego_base.stego(clusters=11))
+    stego_base.weigh(config, *stego_base.STREETS)
     config.data.test_pad_multiple = 8  # a patch
     return config

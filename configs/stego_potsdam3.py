@@ -16,5 +16,5 @@ from configs import frozen_base, stego_base
 
 def get_config():
     config = frozen_base.potsdam3(stego_base.stego(clusters=3))
-    stego_base.weigh(config, (0.67, 0.25, 0.63), (0.08, 0.02, 0.46))
+    stego_base.weigh(config, *stego_base.AERIAL)
     return frozen_base.linear_probe(config, classes=3)

@@ -206,6 +206,8 @@ class Evaluator:
                 predictions.append(prediction[row, :height, :width])
                 for name, part in parts.items():
                     extra[name].append(part[row])
+                # How much of the maps is image; the rest is padding.
+                extra["real"].append(np.asarray(sizes[row] / shown.shape[1:3], np.float16))
                 if self.label in batch.label:
                     labels.append(np.asarray(batch.label[self.label])[row, :height, :width])
         known = labels if len(labels) == len(images) else None

@@ -14,6 +14,8 @@ from jaxseg.data.fingerprint import of_arrays, of_features
 from jaxseg.data.token_build import build_tokens, mean_features
 from jaxseg.models.weights import load_into
 
+_ENCODED = 16  # images whose features each device computes at once, to be kept
+
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
@@ -66,7 +68,7 @@ def keep_features(data: Data, method: Method, state: State) -> Data:
     """Returns the data with what the section asks of frozen features: a cache, and partners.
 
     Features that are in the cache already, of the same weights, network, images and geometry, are
-    not computed again.
+    not computed again, whichever method and batch size they were computed for.
 
     Raises:
         UserError: the method has no frozen features, the training views are drawn at random, or the
@@ -77,7 +79,8 @@ def keep_features(data: Data, method: Method, state: State) -> Data:
         return data
     if section.tokens:
         pipeline.check_fixed()
-    count, size = len(pipeline.source), pipeline.batch_size
+    count, devices = len(pipeline.source), pipeline.mesh.size
+    size = devices * min(_ENCODED, -(-count // devices))
     image = jax.ShapeDtypeStruct(
         (size, section.crop, section.crop, section.channels), jnp.uint8,
         sharding=NamedSharding(pipeline.mesh, PartitionSpec("data")),

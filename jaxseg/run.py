@@ -45,7 +45,8 @@ class Run:
     def __init__(self, config: ConfigDict, workdir: pathlib.Path, mode: str = "train"):
         sections = read_config(config)
         if mode != "train":
-            stored = claim_workdir(workdir, sections, mode)
+            # The weights are not read yet; their hash is compared below.
+            stored = claim_workdir(workdir, sections, mode, ("method.weights_sha256",))
             sections |= {name: stored[name] for name in ("train", "optim")}
         self.train = call("train", TrainSection, sections["train"])
         self.method = build.make_method(sections["method"])
@@ -204,15 +205,19 @@ class Run:
     def eval_key(self) -> jax.Array:
         return jax.random.fold_in(self.key, 4)
 
-    def evaluate(self) -> list[record.Result]:
-        """Runs every evaluator on the final state; keeps the results and draws the report."""
+    def evaluate(self, pictures: bool = True) -> list[record.Result]:
+        """Runs every evaluator on the final state; keeps the results and draws the report.
+
+        Without `pictures` there is no report.
+        """
         results = []
         for name, (section, evaluator) in self.evaluators.items():
             result = evaluator.run(self.predictor(section.model), self.eval_key)
             record.save_result(self.workdir / "evaluation", result, self._protocol(name))
             results.append(result)
-        report.write(self.workdir, results)
-        self._draw_similar_pixels()
+        if pictures:
+            report.write(self.workdir, results)
+            self._draw_similar_pixels()
         return results
 
     def _draw_similar_pixels(self) -> None:

@@ -28,11 +28,14 @@ MAY_CHANGE: tuple[str, ...] = (
 )  # fmt: skip
 
 
-def claim_workdir(workdir: pathlib.Path, sections: dict[str, Any], mode: str) -> dict[str, Any]:
+def claim_workdir(
+    workdir: pathlib.Path, sections: dict[str, Any], mode: str, unknown: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """Writes config.json into a new work directory; checks that an old one was written by this.
 
     Evaluation reads the trained state, so that only the method must be the same; training goes on
     only where all that changes its numbers is. A directory without a checkpoint is as good as new.
+    Fields that are `unknown` yet are not compared.
 
     Returns:
         The sections that the run in the directory was or will be trained with.
@@ -56,7 +59,7 @@ def claim_workdir(workdir: pathlib.Path, sections: dict[str, Any], mode: str) ->
         _flatten(json.loads(json.dumps(with_defaults(tree), default=list)))
         for tree in (sections, stored)
     )
-    ignored = MAY_CHANGE
+    ignored = MAY_CHANGE + unknown
     if mode != "train":
         ignored += ("data", "optim", "train", "evals", "method.flip_average")
     changed = [

@@ -71,6 +71,10 @@ def test_weights_come_from_the_file_and_a_run_keeps_to_them(tmp_path, weights):
     Run(make_config(weights=str(tmp_path / "moved")), tmp_path / "run")
     with pytest.raises(UserError, match=r"method.weights_sha256: '\w+' there, '\w+' here"):
         Run(make_config(weights=weights(2)), tmp_path / "run")
+    Run(make_config(weights=weights(1)), tmp_path / "run", "evaluate")
+    for other in (weights(2), ""):
+        with pytest.raises(UserError, match=r"method.weights_sha256: '\w+' there, '\w+' here"):
+            Run(make_config(weights=other), tmp_path / "run", "evaluate")
 
 
 @pytest.mark.parametrize(
@@ -113,16 +117,17 @@ def test_training_on_kept_features_is_training_on_images(tmp_path, weights):
     assert kept.fit()
     # Features are kept in half precision.
     np.testing.assert_allclose(losses(tmp_path / "kept"), losses(tmp_path / "computed"), rtol=2e-3)
-    files = {p: p.stat().st_mtime_ns for p in (tmp_path / "tokens").rglob("*.npy")}
-    # Another method on the same backbone and crops reads the same features.
-    other = make_config("smooseg", weights=weights(1), beta_across=0.4)
-    other.data.tokens = config.data.tokens
+    shards = (tmp_path / "tokens").rglob
+    files = {p: p.stat().st_mtime_ns for p in shards("tokens-*.npy")}
+    # Another method on the same backbone and crops reads the same features, in batches of its own.
+    other = make_config("stego", weights=weights(1), points=3, negatives=1)
+    other.data.update(tokens=config.data.tokens, partners=2, batch_size=8)
     Run(other, tmp_path / "other")
-    assert files == {p: p.stat().st_mtime_ns for p in (tmp_path / "tokens").rglob("*.npy")}
+    assert files == {p: p.stat().st_mtime_ns for p in shards("tokens-*.npy")}
     changed = make_config(weights=weights(2))
     changed.data.tokens = config.data.tokens
     Run(changed, tmp_path / "changed")
-    assert len(list((tmp_path / "tokens").rglob("*.npy"))) == 2 * len(files)
+    assert len(list(shards("tokens-*.npy"))) == 2 * len(files)
 
 
 def test_views_at_random_have_no_features_to_keep(tmp_path):

@@ -23,6 +23,8 @@ from jaxseg.data.source import Source
 from jaxseg.data.tokens import TokenStore
 from jaxseg.views.geometry import EvalView, TrainView
 
+_EVALUATED = 8  # images that a device evaluates at once, at most
+
 
 def spread(count: int, limit: int | None) -> tuple[int, ...]:
     """Returns `limit` indices spread evenly over 0..count - 1; all of them for None or 0."""
@@ -214,14 +216,16 @@ class Pipeline:
         """Returns a source's images (default: the training split's) in the test geometry.
 
         The stream holds the images in order, or `limit` of them spread over the split (0 = all).
-        Images of one padded shape share a batch; rows that fill up a batch have index -1 and
-        labels -1.
+        Images of one padded shape share a batch, by default of no more than 8 a device: scores of
+        all classes at every pixel take more room than training does, and what fills up the last
+        batch is computed for nothing. Such rows have index -1 and labels -1.
         """
         source = self.source if source is None else source
+        usual = min(self.batch_size, _EVALUATED * self.mesh.size)
 
         def stream(batch_size: int | None = None, limit: int | None = limit) -> Iterable[Batch]:
             rows = EvalRows(source, self.eval_view, spread(len(source), limit))
-            return self._bounded(grain.MapDataset.source(rows), batch_size)
+            return self._bounded(grain.MapDataset.source(rows), batch_size or usual)
 
         return stream
 

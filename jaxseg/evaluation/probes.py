@@ -105,9 +105,13 @@ class Cluster:
         return {"centroids": centroids}
 
     def scores(self, fitted: PyTree, output: Output, valid: Array | None = None) -> Array:
-        """Returns the similarity of each cell to each centroid, f32[B h w K]; higher is nearer."""
+        """Returns twice each cell's similarity to each centroid, f32[B h w K]; higher is nearer.
+
+        Twice, because the softmax that a CRF starts from is that of 2 cos in the released code of
+        STEGO and SmooSeg; which is the largest does not depend on it.
+        """
         del valid
-        return kmeans.similarity(output.part(self.source), fitted["centroids"], self.metric)
+        return 2.0 * kmeans.similarity(output.part(self.source), fitted["centroids"], self.metric)
 
 
 def sample_features(features: Iterable[Array], points: int, key: Array) -> np.ndarray:

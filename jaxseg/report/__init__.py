@@ -43,6 +43,13 @@ def _samples(results: Sequence[Result], metrics: Sequence[dict]) -> Mapping[str,
     return {n: figures.sample_grid(g) for n, g in zip(names, groups.values(), strict=True)}
 
 
+def _restitched(results: Sequence[Result], metrics: Sequence[dict]) -> Mapping[str, Figure]:
+    del metrics
+    drawn = [r for r in results if figures.squares_of(r, 0) != (1, 1)]
+    # One image of them all, and large: whether the squares' borders show can be seen nowhere else.
+    return {"restitched": figures.sample_grid(drawn, count=1, width=5.0)} if drawn else {}
+
+
 def _embedding(results: Sequence[Result], metrics: Sequence[dict]) -> Mapping[str, Figure]:
     del metrics
     drawn = [r for r in results if "prototypes" in r.samples.extra]
@@ -51,11 +58,13 @@ def _embedding(results: Sequence[Result], metrics: Sequence[dict]) -> Mapping[st
 
 
 def _smoothness(results: Sequence[Result], metrics: Sequence[dict]) -> Mapping[str, Figure]:
-    del metrics
     drawn = [r for r in results if "delta_histogram" in r.samples.extra]
     if not drawn:
         return {}
     title = "smoothness penalty delta of pairs within an image"
+    # Of the last training batch that was logged; a batch of one cluster alone has none.
+    if found := [row["train/bimodality"] for row in metrics if row.get("train/bimodality")]:
+        title += f"\nSarle's bimodality coefficient: {found[-1]:.3f}"
     return {"smoothness": figures.histogram(drawn[0], "delta_histogram", title, (0.0, 1.0))}
 
 
@@ -76,7 +85,9 @@ def _segments(results: Sequence[Result], metrics: Sequence[dict]) -> Mapping[str
     return drawn
 
 
-SECTIONS: tuple[Section, ...] = (_samples, _curves, _confusion, _embedding, _smoothness, _segments)
+SECTIONS: tuple[Section, ...] = (
+    _samples, _restitched, _curves, _confusion, _embedding, _smoothness, _segments,
+)  # fmt: skip
 
 
 def write(workdir: pathlib.Path, results: Sequence[Result] | None = None) -> list[pathlib.Path]:

@@ -60,16 +60,19 @@ def strips(result: Result) -> np.ndarray:
     return np.concatenate([np.pad(r, ((0, 2), (0, width - r.shape[1]), (0, 0))) for r in rows])
 
 
-def sample_grid(results: Sequence[Result]) -> Figure:
-    """Test images in rows: image, label, and each evaluator's prediction in matched colours."""
-    tables = [rows_of(result) for result in results]
-    labelled = results[0].samples.labels is not None
-    titles = ["image", *(["label"] if labelled else []), *[r.name for r in results]]
+def sample_grid(results: Sequence[Result], count: int | None = None, width: float = 2.1) -> Figure:
+    """Test images in rows: image, label, and each evaluator's prediction in matched colours.
+
+    `count` rows (None: of all samples), each picture `width` inches wide.
+    """
+    tables = [rows_of(result)[:count] for result in results]
+    titles = [
+        "image", *(["label"] if results[0].samples.labels is not None else []),
+        *[r.name for r in results],
+    ]  # fmt: skip
     rows = [(*t[0][:-1], *[other[-1] for other in t]) for t in zip(*tables, strict=True)]
-    height, width = rows[0][0].shape[:2]
-    figure = Figure(
-        figsize=(2.1 * len(titles), 2.1 * len(rows) * height / width + 1.2), layout="constrained"
-    )
+    height = width * rows[0][0].shape[0] / rows[0][0].shape[1]
+    figure = Figure(figsize=(width * len(titles), height * len(rows) + 1.2), layout="constrained")
     axes = figure.subplots(len(rows), len(titles), squeeze=False)
     for row, pictures in zip(axes, rows, strict=True):
         for axis, picture in zip(row, pictures, strict=True):
@@ -77,16 +80,19 @@ def sample_grid(results: Sequence[Result]) -> Figure:
             axis.set_axis_off()
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=10)
-    if labelled:
-        colours = palette(len(results[0].classes)) / 255
-        handles = [
-            Patch(color=tuple(c), label=n) for c, n in zip(colours, results[0].classes, strict=True)
-        ]
-        handles.append(Patch(color=tuple(IGNORED / 255), label="not labelled"))
-        figure.legend(
-            handles=handles, loc="outside lower center", ncols=min(len(handles), 6), fontsize=8
-        )
+    if results[0].samples.labels is not None:
+        _class_legend(figure, results[0], Patch(color=tuple(IGNORED / 255), label="not labelled"))
     return figure
+
+
+def _class_legend(figure: Figure, result: Result, *others: Patch) -> None:
+    """Says below a figure which colour stands for which class."""
+    colours = palette(len(result.classes)) / 255
+    named = zip(colours, result.classes, strict=True)
+    handles = [*(Patch(color=tuple(c), label=n) for c, n in named), *others]
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=min(len(handles), 6), fontsize=8
+    )
 
 
 def confusion_matrix(result: Result) -> Figure:
@@ -147,43 +153,75 @@ def curves(rows: Sequence[dict]) -> Figure:
     return figure
 
 
+def squares_of(result: Result, image: int) -> tuple[int, int]:
+    """Returns in how many rows and columns of squares a sample was predicted; (1, 1) = as a whole.
+
+    Of the prototypes there are as many copies as squares.
+    """
+    extra = result.samples.extra
+    if "prototypes" not in extra:
+        return 1, 1
+    stored = extra["prototypes"][image]
+    count = stored.size // stored.shape[-1] // len(result.usage)
+    height, width = extra["features"][image].shape[:2]
+    rows = round((count * height / width) ** 0.5)
+    return rows, count // rows
+
+
+def _cells(
+    result: Result, image: int, count: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns (features f16[n D], segments i32[n], squares i64[n]) of n <= `count` drawn cells."""
+    extra, shown = result.samples.extra, result.samples.predictions[image]
+    grid = extra["features"][image]
+    # The features cover the padding too: of them only those that see image.
+    real = np.asarray(grid.shape[:2]) * (
+        extra["real"][image].astype(float) if "real" in extra else 1
+    )
+    inside = np.ceil(real - 0.01).astype(int)
+    y, x = np.divmod(rng.permutation(inside.prod())[:count], inside[1])
+    last = np.asarray(shown.shape) - 1
+    row, column = (
+        np.minimum((place + 0.5) / size * (end + 1), end).astype(int)
+        for place, size, end in zip((y, x), real, last, strict=True)
+    )
+    height, width = grid.shape[:2]
+    rows, columns = squares_of(result, image)
+    squares = (y * rows // height) * columns + x * columns // width
+    return grid[y, x], shown[row, column], squares
+
+
 def embedding(result: Result, points: int = 1500) -> Figure:
     """T-SNE (cosine) of the sample images' features with the method's prototypes as stars.
 
     Left in the colours of the predicted segments, right by image. `points` cells are drawn from all
-    samples alike.
+    samples alike; where images were predicted in squares, from the first image alone, right by
+    square: they are crops of one large image.
     """
-    samples, rng = result.samples, np.random.default_rng(0)
-    features, segments, images = [], [], []
-    for i, grid in enumerate(samples.extra["features"]):
-        height, width = grid.shape[:2]
-        share = points // len(samples.extra["features"])
-        cells = rng.permutation(height * width)[:share]
-        y, x = np.divmod(cells, width)
-        features.append(grid[y, x])
-        shown = samples.predictions[i]
-        # Padded cells lie beyond the image: they take the label of its border.
-        rows = np.minimum((y + 0.5) / height * shown.shape[0], shown.shape[0] - 1).astype(int)
-        columns = np.minimum((x + 0.5) / width * shown.shape[1], shown.shape[1] - 1).astype(int)
-        segments.append(shown[rows, columns])
-        images.append(np.full(len(cells), i))
-    # Of an image that was predicted in squares there are as many copies as squares.
-    stored = samples.extra["prototypes"][0]
+    several = squares_of(result, 0) != (1, 1)
+    images = 1 if several else len(result.samples.images)
+    rng = np.random.default_rng(0)
+    found = [_cells(result, i, points // images, rng) for i in range(images)]
+    features, segments, squares = (np.concatenate(part) for part in zip(*found, strict=True))
+    groups = squares if several else np.repeat(np.arange(images), [len(f) for f, _, _ in found])
+    stored = result.samples.extra["prototypes"][0]
     prototypes = stored.reshape(-1, stored.shape[-1])[: len(result.usage)]
-    flat = places(np.concatenate([*features, prototypes]))
+    flat = places(np.concatenate([features, prototypes]))
     cells, stars = flat[: -len(prototypes)], flat[-len(prototypes) :]
     chosen = cluster_classes(result)
     colours = palette(int(max(chosen.max(initial=0) + 1, len(result.classes))))[chosen] / 255
-    figure = Figure(figsize=(11, 5.2), layout="constrained")
+    figure = Figure(figsize=(11, 5.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    left.scatter(*cells.T, s=4, c=colours[np.concatenate(segments)], linewidths=0)
+    left.scatter(*cells.T, s=8, c=colours[segments], linewidths=0)
     left.scatter(*stars.T, s=160, c=colours, marker="*", edgecolors="black", linewidths=0.8)
     left.set_title(f"{result.name}: by segment, prototypes as stars", fontsize=10)
-    right.scatter(*cells.T, s=4, c=palette(len(images))[np.concatenate(images)] / 255, linewidths=0)
-    right.set_title("by image", fontsize=10)
+    right.scatter(*cells.T, s=8, c=palette(groups.max() + 1)[groups] / 255, linewidths=0)
+    right.set_title("by square of one image" if several else "by image", fontsize=10)
     for axis in (left, right):
         axis.set_xticks([])
         axis.set_yticks([])
+    if result.match is not None:
+        _class_legend(figure, result)
     return figure
 
 

@@ -63,6 +63,15 @@ def test_cluster_finds_the_quadrants(metric):
     assert not np.array_equal(fitted["centroids"], other["centroids"])
 
 
+def test_cluster_scores_are_those_that_a_crf_starts_from():
+    rng = np.random.default_rng(0)
+    features, centroids = rng.normal(size=(1, 2, 3, 5)), rng.normal(size=(4, 5))
+    fitted = {"centroids": jnp.asarray(centroids, jnp.float32)}
+    found = Cluster(4).scores(fitted, Output(features=jnp.asarray(features, jnp.float32)))
+    lengths = np.linalg.norm(features, axis=-1)[..., None] * np.linalg.norm(centroids, axis=-1)
+    np.testing.assert_allclose(found, 2 * features @ centroids.T / lengths, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("points", [1, 9, 63, 64, 1000])
 def test_sample_does_not_depend_on_the_batches(points):
     features = numbered(16)

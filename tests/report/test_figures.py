@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import jax
 import numpy as np
 
 from jaxseg import report
@@ -43,11 +42,13 @@ def test_images_predicted_in_squares_have_copies_of_the_prototypes():
         "delta_histogram": [np.stack([x] * 6) for x in samples.extra["delta_histogram"]],
     }
     tiled = dataclasses.replace(whole, samples=dataclasses.replace(samples, extra=extra))
-    pictures = [
-        [c.get_offsets() for c in report.figures.embedding(result, points=60).axes[0].collections]
-        for result in (whole, tiled)
-    ]
-    jax.tree.map(np.testing.assert_array_equal, *pictures)
+    assert report.figures.squares_of(whole, 0) == (1, 1)
+    assert report.figures.squares_of(tiled, 0) == (2, 3)
+    # All 24 cells of the first image alone, four in each of the six squares.
+    cells, stars = report.figures.embedding(tiled, points=60).axes[0].collections
+    assert (cells.get_offsets().shape, stars.get_offsets().shape) == ((24, 2), (4, 2))
+    by_square = report.figures.embedding(tiled, points=60).axes[1].collections[0].get_facecolors()
+    assert np.unique(by_square, axis=0, return_counts=True)[1].tolist() == [4] * 6
     shares = [
         report.figures.histogram(r, "delta_histogram", "delta", (0, 1))
         .axes[0]
@@ -56,6 +57,34 @@ def test_images_predicted_in_squares_have_copies_of_the_prototypes():
         for r in (whole, tiled)
     ]
     np.testing.assert_allclose(shares[0].values, shares[1].values)
+
+
+def test_padding_is_not_drawn_and_cells_have_the_segment_that_they_lie_in():
+    result = make_result(count=1)
+    samples = result.samples
+    # Of 4 x 6 cells the left 4 x 3 are image, whose left third is segment 2, the rest 1.
+    prediction = np.where(np.arange(48) < 16, 2, 1)[None].repeat(32, axis=0)
+    samples = dataclasses.replace(
+        samples,
+        predictions=[prediction],
+        extra=samples.extra | {"real": [np.asarray((1, 0.5), np.float16)]},
+    )
+    result = dataclasses.replace(result, samples=samples)
+    cells = report.figures.embedding(result, points=60).axes[0].collections[0]
+    assert cells.get_offsets().shape == (12, 2)
+    colours = report.figures.palette(4)[[1, 2]] / 255
+    counts = [(np.abs(cells.get_facecolors()[:, :3] - c).max(axis=1) < 1e-6).sum() for c in colours]
+    assert counts == [8, 4]
+
+
+def test_an_image_put_together_from_squares_is_drawn_large(tmp_path):
+    plain = make_result("plain")
+    copies = [np.stack([x] * 6) for x in plain.samples.extra["prototypes"]]
+    samples = dataclasses.replace(plain.samples, extra=plain.samples.extra | {"prototypes": copies})
+    tiled = dataclasses.replace(plain, name="tiled", samples=samples)
+    assert "restitched.png" in {path.name for path in report.write(tmp_path, [plain, tiled])}
+    figure = report.figures.sample_grid([tiled], count=1)
+    assert [axis.get_title() for axis in figure.axes] == ["image", "tiled"]
 
 
 def test_histograms_of_the_samples_are_added_up():
