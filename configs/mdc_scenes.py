@@ -6,7 +6,7 @@ The network is a ResNet-18 of a quarter of the channels (resnet18_slim), from sc
 cores.
 
 Hardware: one shared CPU core, 3 to 6 minutes of training. Published: none. Measured: Acc 26.5,
-31.7, mIoU 10.8, 12.3 (seeds 0, 1; benchmarks/RESULTS.md).
+31.7, 30.5, mIoU 10.8, 12.3, 10.6 (seeds 0, 1, 2; benchmarks/RESULTS.md).
 """
 
 from configs import mdc_base, picie_base
