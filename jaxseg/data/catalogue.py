@@ -32,6 +32,7 @@ class Entry:
         expected: images by split, of the official release.
         void: splits whose published labels are void, or that have none.
         rule: how the list of images came about, where it is more than the files that are there.
+        complete: images by split without that list, where making it has to read every label map.
     """
 
     title: str
@@ -43,6 +44,7 @@ class Entry:
     expected: Mapping[str, int] = dataclasses.field(default_factory=dict)
     void: tuple[str, ...] = ()
     rule: str = ""
+    complete: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 _ISPRS = "research use, on request: ISPRS 2D Semantic Labeling Contest"
@@ -142,6 +144,7 @@ CATALOGUE: dict[str, Entry] = {
         classes="15, the superclasses of stuff; things are ignored",
         expected=coco.EXPECTED["cocostuff15"],
         rule=_CURATED7,
+        complete=coco.EXPECTED["cocostuff182"],
     ),
     "cocostuff171": dataclasses.replace(_COCOSTUFF, classes="171, without the 11 unused ids"),
     "cocostuff182": _COCOSTUFF,
@@ -150,6 +153,7 @@ CATALOGUE: dict[str, Entry] = {
         classes="27 superclasses",
         expected=coco.EXPECTED["cocostuff27"],
         rule=_CURATED7,
+        complete=coco.EXPECTED["cocostuff182"],
     ),
     "cocostuff3": dataclasses.replace(
         _COCOSTUFF,
@@ -157,6 +161,7 @@ CATALOGUE: dict[str, Entry] = {
         expected={},
         rule="few6: as curated7 with sky, plant and ground in the place of stuff; how many images "
         "the published list has is not stated",
+        complete=coco.EXPECTED["cocostuff182"],
     ),
     "densepose": Entry(
         title="DensePose-COCO: people with body parts",

@@ -15,6 +15,7 @@ from jaxseg.core import UserError
 from jaxseg.data import SOURCES
 from jaxseg.data.catalogue import CATALOGUE
 from jaxseg.data.packed import open_packed
+from tests.data.layouts_coco import write_cocostuff
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -77,6 +78,21 @@ def test_a_sound_copy_is_right(camvid, capsys):
     assert "camvid: all is right." in out
     assert "height 24 to 24, width 32 to 32" in out
     assert "11 of 11 classes" in out
+
+
+def test_curated_lists_are_checked_where_they_are_asked_for(tmp_path, capsys):
+    write_cocostuff(tmp_path)
+    command = ["check", "cocostuff27", f"--root={tmp_path}", "--split=train"]
+    prepare.main(command)
+    out = capsys.readouterr().out
+    assert "All images are checked; --lists checks those of the list instead: curated7" in out
+    assert " 118287 " in out
+    assert not (tmp_path / "jaxseg-lists").exists()
+    prepare.main([*command, "--lists"])
+    out = capsys.readouterr().out
+    assert "All images are checked" not in out
+    assert " 49629 " in out
+    assert (tmp_path / "jaxseg-lists").exists()
 
 
 def test_the_real_camvid_is_right(real_data, capsys):
