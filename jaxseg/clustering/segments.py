@@ -8,6 +8,7 @@ the largest first; a cell that is padding has slot S, one past the last.
 Source: Ke et al. 2022 (HSG), section 3.1 and released code.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -177,7 +178,7 @@ def paint(values: Array, slot: Array, empty: int = -1) -> Array:
 
 def base_segments(
     features: Array,
-    size: tuple[int, int],
+    size: Sequence[int],
     grid: tuple[int, int],
     rounds: int,
     valid: Array | None = None,

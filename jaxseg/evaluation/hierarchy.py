@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 
 from jaxseg.clustering.grouping import GROUPERS
-from jaxseg.clustering.segments import grid_kmeans, paint, segment_directions
+from jaxseg.clustering.segments import base_segments, paint
 from jaxseg.core import Output, UserError
 from jaxseg.evaluation.regions import RegionScores, compare
 
@@ -107,11 +107,9 @@ def _grouped(
     sizes: tuple[int, ...],
 ) -> tuple[Array, ...]:
     """Returns base segments and their groups, i32[B h w] each; -1 where not `real`."""
-    count = grid[0] * grid[1]
-    base = jnp.where(real, grid_kmeans(features, grid, rounds, real), count)
-    segments = segment_directions(features, base, count)
-    groups = GROUPERS[grouper](segments, jnp.any(segments != 0, axis=-1), sizes)
-    numbers = jnp.broadcast_to(jnp.arange(count)[None], segments.shape[:2])
+    base, segments, mask = base_segments(features, features.shape[1:3], grid, rounds, real)
+    groups = GROUPERS[grouper](segments, mask, sizes)
+    numbers = jnp.broadcast_to(jnp.arange(mask.shape[1])[None], mask.shape)
     return tuple(paint(x, base) for x in (numbers, *groups))
 
 

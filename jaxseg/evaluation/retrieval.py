@@ -16,9 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxseg.clustering.nearest import normalise
 from jaxseg.clustering.neighbours import nearest
-from jaxseg.clustering.segments import grid_kmeans, paint, segment_directions
+from jaxseg.clustering.segments import base_segments, paint
 from jaxseg.core import Output, UserError
 
 
@@ -140,11 +139,7 @@ def segments(
 
     def some(pair: tuple[Array, Array]) -> tuple[Array, Array]:
         cells, real = pair
-        shape = (len(cells), height, width, cells.shape[-1])
-        pixels = normalise(jax.image.resize(cells, shape, "bilinear", antialias=False))
-        count = grid[0] * grid[1]
-        numbers = jnp.where(real, grid_kmeans(pixels, grid, rounds, real), count)
-        return numbers, segment_directions(pixels, numbers, count)
+        return base_segments(cells, (height, width), grid, rounds, real)[:2]
 
     def split(x: Array) -> Array:
         # Images of one device stay together, so that none moves to another.
