@@ -34,6 +34,13 @@ ROOT = pathlib.Path(__file__).parents[1]
 DATA = pathlib.Path(os.environ.get("JAXSEG_DATA", ROOT / "../shared/data")).resolve()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _free_compiled_programs():
+    """Frees a module's programs: XLA maps each into memory, of which a process has 65,530 maps."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def real_data():
     """Returns a function from a data set's name to its folder; skips the test without it."""

@@ -25,6 +25,9 @@ NAMES = sorted(
 )
 
 
+TRACED = set()
+
+
 def load(name):
     return read_config(importlib.import_module(f"configs.{name}").get_config())
 
@@ -47,14 +50,19 @@ def test_the_step_has_the_shapes_of_its_state(name):
     state = jax.eval_shape(lambda key: method.init(key, images), jax.random.key(0))
     transforms = build.make_transforms(sections["optim"], state.params, max(train.steps, 1))
     state = jax.eval_shape(lambda s: init_optimiser(s, transforms), state)
+    output = jax.eval_shape(lambda s, b: method.predict(s, b.first_view), state, images)
+    assert output.features.shape[0] == data.batch_size
+    # Configs that differ in weights of the loss or in the learning rate have one step.
+    kind = (type(method), str(state), str(spec))
+    if kind in TRACED:
+        return
+    TRACED.add(kind)
     step = make_step(method, transforms, jax.random.key(0))
     after, metrics = jax.eval_shape(step, state, spec)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(
         lambda x: (x.shape, x.dtype), state
     )
     assert metrics["loss"].shape == ()
-    output = jax.eval_shape(lambda s, b: method.predict(s, b.first_view), state, images)
-    assert output.features.shape[0] == data.batch_size
 
 
 @pytest.mark.parametrize("name", NAMES)

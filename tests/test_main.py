@@ -21,8 +21,8 @@ SCENES = (*TINY, "--config.data.size=32", "--config.data.count=8", "--config.dat
 
 
 def jaxseg(*flags, config="infoseg_scenes", devices=1):
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
-    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    xla = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
+    environment = os.environ | {"XLA_FLAGS": xla, "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-m", "jaxseg.main", f"--config=configs/{config}.py", *flags]
     return subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600

@@ -61,17 +61,7 @@ FORMS = {
     ),
     "iic-res12": METHODS["iic"](**IIC, network="res12", stem=8),
     "hsg": METHODS["hsg"](**SEGMENTS, **HSG),
-    "hsg-released-bf16": METHODS["hsg"](
-        **SEGMENTS,
-        **HSG,
-        graph="image",
-        masked_norm=False,
-        masked_std="code",
-        collapse_count="padded",
-        blur_share=0.5,
-        dtype="bfloat16",
-    ),
-    "segsort": METHODS["segsort"](**SEGMENTS, head="psp", remat=True),
+    "segsort": METHODS["segsort"](**SEGMENTS, head="psp", remat=True, dtype="bfloat16"),
     "supervised": METHODS["supervised"](classes=3, backbone="resnet_tiny", dim=16),
     "online-probes": OnlineProbes(smooseg(), classes=4, clusters=5),
 }
@@ -81,7 +71,7 @@ ON_REGIONS = tuple(form for form in FORMS if form.startswith(("hsg", "segsort"))
 ON_TOKENS = ("smooseg-bf16", "online-probes")
 # One of each method, for what takes long.
 PLAIN = (
-    "infoseg", "smooseg", "stego", "picie", "deepcluster", "iic", "hsg", "segsort", "supervised",
+    "infoseg", "smooseg", "stego", "picie", "deepcluster", "iic", "hsg", "supervised",
     "online-probes",
 )  # fmt: skip
 
@@ -209,12 +199,14 @@ def test_eight_devices_equal_one(form):
     assert abs(float(metrics["loss"]) - first[0]["loss"]) < 1e-5
     # Adam divides by the size of a gradient, and so would amplify rounding: compare the gradient's
     # running mean, which is linear in it, relative to its size.
-    for a, b in zip(
-        jax.tree.leaves({group: adam.mu for group, (adam, *_) in one.opt_state.items()}),
-        jax.tree.leaves({group: adam.mu for group, (adam, *_) in eight.opt_state.items()}),
-        strict=True,
-    ):
-        np.testing.assert_allclose(a, b, atol=1e-3 * float(jnp.abs(a).max()) + 1e-9)
+    means, others = (
+        jax.tree.leaves({group: adam.mu for group, (adam, *_) in state.opt_state.items()})
+        for state in (one, eight)
+    )
+    # Biases before a BatchNorm have no gradient but rounding, which is that of larger ones.
+    rounding = 1e-7 * max(float(jnp.abs(a).max()) for a in means)
+    for a, b in zip(means, others, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-3 * float(jnp.abs(a).max()) + rounding)
     # Running variances can be large: relative to their size where that is above 1.
     for a, b in zip(jax.tree.leaves(one.extra), jax.tree.leaves(eight.extra), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
