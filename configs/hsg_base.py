@@ -131,6 +131,7 @@ def coco_stage1(config: ConfigDict) -> ConfigDict:
     config.train.steps = 350_000
     config.train.save_every = 2000
     if config.method.name == "hsg":
+        config.method.trained_cells = 14
         weigh(config, regions=1.0, levels=0.0, grouping=0.0)
     return config
 
@@ -238,23 +239,24 @@ def kitti_step(config: ConfigDict) -> ConfigDict:
     return evaluations(config, classes=19)
 
 
-def _short(config: ConfigDict, epochs: int) -> ConfigDict:
+def _short(config: ConfigDict, epochs: int, crop: int) -> ConfigDict:
     """Sets the schedule of COCO-Stuff and Potsdam."""
     config.data.batch_size = 8
+    config.data.crop = crop
     config.optim.learning_rate = 0.003
     config.optim.weight_decay = 5e-4
     config.train.epochs = epochs
     if config.method.name == "hsg":
+        config.method.trained_cells = -(-crop // 16)
         weigh(config, regions=1.0, levels=0.1, grouping=0.2)
     return config
 
 
 def cocostuff15(config: ConfigDict) -> ConfigDict:
     """Sets the data: COCO-Stuff-15, the curated images of train and val."""
-    config = _short(frozen_base.cocostuff27(config), epochs=5)
+    config = _short(frozen_base.cocostuff27(config), epochs=5, crop=336)
     config.data.name = "cocostuff15"
     config.data.regions = "data/coco/regions"
-    config.data.crop = 336
     config.data.test_resize = 512
     config.data.test_side = "longer"
     config.data.test_crop = 512
@@ -263,14 +265,13 @@ def cocostuff15(config: ConfigDict) -> ConfigDict:
 
 def potsdam(config: ConfigDict) -> ConfigDict:
     """Sets the data: tiles of Potsdam, 6 classes, without infrared."""
-    config = _short(config, epochs=30)
+    config = _short(config, epochs=30, crop=200)
     config.data.name = "potsdam"
     config.data.root = "data/potsdam"
     config.data.on_corrupt = "error"  # or "skip"
     config.data.regions = "data/potsdam/regions"
     config.data.train_split = "train"  # 7,695, of which 4,545 have labels
     config.data.test_split = "test"
-    config.data.crop = 200
     config.data.test_crop = 200
     return evaluations(config, classes=6)
 

@@ -97,11 +97,24 @@ class HSG(SegmentMethod):
         return Hierarchy(self.sizes, self.positions, self.trained_cells, transformer)
 
     def init(self, key: Array, spec: Batch) -> State:
-        """Returns fresh groups "backbone", "head" and, with transformers, "grouping"."""
+        """Returns fresh groups "backbone", "head" and, with transformers, "grouping".
+
+        Raises:
+            UserError: `trained_cells` is not the side of the map of a view like those of `spec`.
+        """
         key_net, key_grouping = jax.random.split(key)
         state = super().init(key_net, spec)
         if self.grouper != TRANSFORMER:
             return state
+        if spec.image is not None:
+            crop = spec.image.shape[2]
+            cells = -(-crop // self.train_stride)
+            if cells != self.trained_cells:
+                raise UserError(
+                    f"method.trained_cells is {self.trained_cells}, but views of {crop} pixels "
+                    f"have maps of {cells} cells at a stride of {self.train_stride}; set it to "
+                    f"{cells}."
+                )
         params, stats = self._hierarchy.draw(key_grouping, self.dim)
         return state.replace(
             params=state.params | {"grouping": params}, extra=state.extra | {"grouping": stats}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxseg.clustering.nearest import normalise
-from jaxseg.core import State, UserError
+from jaxseg.core import Batch, State, UserError
 from jaxseg.methods.hsg import HSG
 from jaxseg.models import published_hsg
 
@@ -85,6 +85,17 @@ def test_other_groupers_have_contrast_alone(grouper):
 def test_sizes_have_to_fall():
     with pytest.raises(UserError, match=r"method.sizes is \(4, 8\)"):
         HSG(sizes=(4, 8))
+
+
+def test_positions_have_to_fit_the_crop():
+    method = HSG(backbone="resnet_tiny")
+    spec = Batch(
+        index=jax.ShapeDtypeStruct((2,), jnp.int32),
+        seed=jax.ShapeDtypeStruct((2,), jnp.uint32),
+        image=jax.ShapeDtypeStruct((2, 2, 330, 330, 3), jnp.uint8),
+    )
+    with pytest.raises(UserError, match=r"method.trained_cells is 28, .* set it to 21\."):
+        method.init(jax.random.key(0), spec)
 
 
 def test_a_batch_without_regions_is_refused():
