@@ -4,8 +4,7 @@ python -m jaxseg.main --config=configs/smooseg_tiny_camvid_probes.py \
     --config.data.root=DIR --config.method.weights=FILE
 
 The linear probe READS LABELS, to tell what the features hold; SmooSeg does not see them. Its cross
-entropy is taken at the labels' resolution, which costs many times what SmooSeg itself does; hence
-the small batch.
+entropy is taken at the labels' resolution, hence the small batch.
 
 Hardware and hours: not run. Published: none; measured: not run.
 """

@@ -6,7 +6,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from jaxseg.clustering import segments as seg
-from jaxseg.core import Array, Batch, Method, PyTree, State, UserError
+from jaxseg.core import Array, Batch, Method, PyTree, State
 from jaxseg.losses.contrastive import Compared
 from jaxseg.models.backbones import RESNETS
 from jaxseg.models.pixel_net import HEADS, PixelNet
@@ -57,14 +57,12 @@ class SegmentMethod(Method):
         "dtype": ("float32", "bfloat16"),
     }
 
-    def __post_init__(self):
-        super().__post_init__()
-        for field, least in (("dim", 1), ("rounds", 0), ("slots", 1), ("segment_stride", 1)):
-            if (value := getattr(self, field)) < least:
-                raise UserError(f"method.{field} is {value}; it must be at least {least}.")
-        for field, length in (("grid", 2), ("test_grid", 2), ("jitter", 4)):
-            if len(value := getattr(self, field)) != length:
-                raise UserError(f"method.{field} is {value}; it has {length} numbers.")
+    lowest: ClassVar[dict[str, int]] = {"dim": 1, "rounds": 0, "slots": 1, "segment_stride": 1}
+    numbers: ClassVar[dict[str, tuple[str, ...]]] = {
+        "grid": ("rows", "columns"),
+        "test_grid": ("rows", "columns"),
+        "jitter": ("brightness", "contrast", "saturation", "hue"),
+    }
 
     @property
     def _net(self) -> PixelNet:
