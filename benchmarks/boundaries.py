@@ -213,6 +213,7 @@ def score(
     names = open_bsds500(root, settings.split).names
     number = min(limit or len(names), len(names))
     chosen = [i * len(names) // number for i in range(number)]
+    make_system(settings.edges, settings.model)  # what is wrong with it is said before all else
     keep(folder, settings)
     todo = [i for i in chosen if not image_file(folder, names[i]).exists()]
     with Bar("scored", number) as bar, make_pool(processes, (root, settings, folder)) as pool:

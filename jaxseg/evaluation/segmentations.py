@@ -7,11 +7,13 @@ the tests reproduce.
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 from scipy.special import xlogy
 
 from jaxseg.evaluation.regions import compare
@@ -50,15 +52,17 @@ def agreement(predictions: Iterable[np.ndarray], truths: Sequence[np.ndarray]) -
 
     All are i[H W], not negative: every pixel is in a region.
     """
-    truths = [truth.astype(np.int64) for truth in truths]  # files hold unsigned ones
+    return _agreement([_table(truth, each) for truth in truths] for each in predictions)
+
+
+def _agreement(tables: Iterable[Sequence[np.ndarray]]) -> Agreement:
+    """Returns how well T segmentations match from their tables f64[R G], as of `_table`."""
     overlaps, rand, voi = [], [], []
-    for predicted in predictions:
-        tables = [_table(truth, predicted.astype(np.int64)) for truth in truths]
-        overlaps.append(np.concatenate([_overlap(table) for table in tables]))
-        rand.append(np.mean([_rand(table) for table in tables]))
-        voi.append(np.mean([_voi(table) for table in tables]))
-    area = np.concatenate([np.bincount(truth.reshape(-1)) for truth in truths])
-    area = area[area > 0]
+    for each in tables:
+        overlaps.append(np.concatenate([_overlap(table) for table in each]))
+        rand.append(np.mean([_rand(table) for table in each]))
+        voi.append(np.mean([_voi(table) for table in each]))
+        area = np.concatenate([table.sum(axis=1) for table in each])  # the same of every one
     overlap = np.stack(overlaps)
     return Agreement(
         overlap @ area,
@@ -69,9 +73,49 @@ def agreement(predictions: Iterable[np.ndarray], truths: Sequence[np.ndarray]) -
     )
 
 
+def _cut_tables(
+    ucm2: np.ndarray, thresholds: np.ndarray, truths: Sequence[np.ndarray]
+) -> Iterator[list[np.ndarray]]:
+    """Yields the tables of the truths and the `segments` at each threshold.
+
+    Only the finest segments are compared with the truths; those of a higher threshold are made of
+    them, and so are their tables.
+    """
+    finest = segments(ucm2, thresholds[0]) - 1
+    tables = [_table(truth, finest) for truth in truths]
+    yield tables
+    one, other, contour = _neighbours(finest, ucm2)
+    level = np.searchsorted(thresholds, contour)  # the first threshold that is not lower
+    parent = np.arange(finest.max() + 1)
+    for i in range(1, len(thresholds)):
+        merging = level == i
+        pairs = parent[one[merging]], parent[other[merging]]
+        before = parent.max() + 1
+        joined = csr_array((np.ones(merging.sum()), pairs), shape=(before, before))
+        count, label = connected_components(joined, directed=False)
+        becomes = csr_array((np.ones(before), (np.arange(before), label)), shape=(before, count))
+        parent = label[parent]
+        tables = [table @ becomes for table in tables]
+        yield tables
+
+
+def _neighbours(segment: np.ndarray, ucm2: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the segments i[M] on both sides of every contour between pixels, and its strength."""
+    sides = (
+        (segment[:, :-1], segment[:, 1:], ucm2[1::2, 2:-1:2]),
+        (segment[:-1], segment[1:], ucm2[2:-1:2, 1::2]),
+    )
+    one, other, contour = (
+        np.concatenate([part.reshape(-1) for part in parts]) for parts in zip(*sides, strict=True)
+    )
+    apart = one != other
+    return one[apart], other[apart], contour[apart]
+
+
 def _table(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Returns pixels by region of the truth and predicted segment, f64[R G]; none is empty."""
-    table = compare(truth, predicted)[:-1, :-1].astype(np.float64)
+    # Files hold unsigned numbers, which `compare` does not take.
+    table = compare(truth.astype(np.int64), predicted.astype(np.int64))[:-1, :-1].astype(float)
     return table[table.any(axis=1)][:, table.any(axis=0)]
 
 
@@ -111,11 +155,12 @@ class SegmentationScores:
         """Returns the record with an image added.
 
         Args:
-            ucm2: f[2H+1 2W+1] in [0, 1], an ultrametric contour map of doubled size.
+            ucm2: f[2H+1 2W+1] in [0, 1], an ultrametric contour map of doubled size: 0 on pixels,
+                and at a corner the strongest of the contours that meet there.
             segmentations: i[H W] each, not negative, one of every annotator.
         """
-        cuts = (segments(ucm2, threshold) for threshold in self.thresholds)
-        return SegmentationScores(self.thresholds, (*self.images, agreement(cuts, segmentations)))
+        found = _agreement(_cut_tables(ucm2, self.thresholds, segmentations))
+        return SegmentationScores(self.thresholds, (*self.images, found))
 
     def merge(self, other: "SegmentationScores") -> "SegmentationScores":
         """Returns the record of the images of both; ValueError for other thresholds."""

@@ -1,7 +1,6 @@
 """Segmentations of hierarchies against pixel-by-pixel sums, and BSDS500's recorded results."""
 
 import itertools
-import pathlib
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
 from sklearn.metrics import rand_score
 
+from jaxseg.data.bsds500 import read_segmentations
 from jaxseg.evaluation.boundaries import even_thresholds
 from jaxseg.evaluation.segmentations import Agreement, SegmentationScores, agreement, segments
 
@@ -22,10 +22,6 @@ PAIRS = ("rand_threshold", "rand_ods", "rand_ois", "voi_threshold", "voi_ods", "
 def bench(real_data):
     """Returns the folder of the benchmark's own example."""
     return real_data("bsds500") / "bench_vectors"
-
-
-def annotations(path: pathlib.Path) -> list[np.ndarray]:
-    return [cell["Segmentation"][0, 0] for cell in scipy.io.loadmat(path)["groundTruth"][0]]
 
 
 def entropy(*maps):
@@ -71,6 +67,25 @@ def test_segments_are_what_strong_contours_part():
     np.testing.assert_array_equal(segments(ucm2, 0.6), [[1, 1, 1], [1, 1, 1]])
 
 
+def test_a_hierarchy_is_what_its_cuts_are():
+    key = np.random.default_rng(0)
+    thresholds = even_thresholds(9)
+    for levels in (3, 40):
+        ucm2 = np.zeros((11, 15))
+        ucm2[1:-1:2, 2:-1:2], ucm2[2:-1:2, 1::2] = (
+            key.choice([*thresholds, *key.uniform(0, 1, levels)], shape)
+            for shape in [(5, 6), (4, 7)]
+        )
+        above, below = ucm2[1:-2:2, 2:-1:2], ucm2[3::2, 2:-1:2]
+        left, right = ucm2[2:-1:2, 1:-2:2], ucm2[2:-1:2, 3::2]
+        ucm2[2:-1:2, 2:-1:2] = np.max([above, below, left, right], axis=0)
+        truths = key.integers(1, 5, (3, 5, 7))
+        found = SegmentationScores(thresholds).update(ucm2, truths).images[0]
+        expected = agreement([segments(ucm2, each) for each in thresholds], truths)
+        for name in Agreement._fields:
+            np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-12)
+
+
 def test_best_thresholds_of_all_images_and_of_each():
     first = Agreement(np.array([60.0, 80]), 90, 100, np.array([0.5, 0.7]), np.array([2.0, 1]))
     second = Agreement(np.array([240.0, 90]), 250, 300, np.array([0.6, 0.1]), np.array([3.0, 3.5]))
@@ -95,7 +110,7 @@ def test_best_thresholds_of_all_images_and_of_each():
 def test_recorded_results_of_the_benchmark(bench, test, source):
     record = SegmentationScores(even_thresholds(5) if source == "ucm2" else np.arange(1.0, 6))
     for image in IMAGES:
-        truths = annotations(bench / "groundTruth" / f"{image}.mat")
+        truths = read_segmentations(bench / "groundTruth" / f"{image}.mat")
         predicted = scipy.io.loadmat(bench / source / f"{image}.mat")[source]
         if source == "ucm2":
             record = record.update(predicted, truths)
