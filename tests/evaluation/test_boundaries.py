@@ -198,3 +198,17 @@ def test_recorded_results_of_the_benchmark(bench, test, source):
     for counts, row in zip(record.images, images, strict=True):
         one = BoundaryScores(record.thresholds, (counts,)).result()
         np.testing.assert_allclose([one[key] for key in KEYS[:4]], row[1:], rtol=0, atol=2e-3)
+
+
+@pytest.mark.slow
+def test_a_recorded_image_among_all_test_images(real_data):
+    """The example's images are also in the results of all 200, at 99 thresholds."""
+    root = real_data("bsds500")
+    names = sorted(path.stem for path in (root / "images/test").glob("*.jpg"))
+    rows = np.loadtxt(root / "ucm2_test_eval/eval_bdry_img.txt")
+    for image in ("5096", "8068"):
+        ucm2 = scipy.io.loadmat(root / f"bench_vectors/ucm2/{image}.mat")["ucm2"]
+        truths = read_segmentations(root / f"groundTruth/test/{image}.mat")
+        found = BoundaryScores(even_thresholds(99)).update(contours(ucm2), truths).result()
+        row = rows[names.index(image), 1:]
+        np.testing.assert_allclose([found[key] for key in KEYS[:4]], row, rtol=0, atol=2e-3)

@@ -129,3 +129,17 @@ def test_recorded_results_of_the_benchmark(bench, test, source):
     images = np.loadtxt(bench / test / "eval_cover_img.txt")
     covering = [(each.covered / each.pixels).max() for each in record.images]
     np.testing.assert_allclose(covering, images[:, 2], rtol=1e-5)
+
+
+def test_recorded_covering_among_all_test_images(real_data):
+    """The example's five images are also in the results of all 200, at 99 thresholds."""
+    root = real_data("bsds500")
+    names = sorted(path.stem for path in (root / "images/test").glob("*.jpg"))
+    rows = np.loadtxt(root / "ucm2_test_eval/eval_cover_img.txt")
+    for image in IMAGES:
+        ucm2 = scipy.io.loadmat(root / f"bench_vectors/ucm2/{image}.mat")["ucm2"]
+        truths = read_segmentations(root / f"groundTruth/test/{image}.mat")
+        found = SegmentationScores(even_thresholds(99)).update(ucm2, truths).result()
+        row = rows[names.index(image)]
+        assert found["covering_ods"] == pytest.approx(row[2], rel=1e-5)
+        assert found["covering_threshold"] == pytest.approx(row[1])
