@@ -47,7 +47,7 @@ class PmiSettings:
         regression_pairs: pairs at which PMI is found from the density, to learn it at all others.
         trees: trees that learn PMI.
         eigenvectors: eigenvectors of the affinity, with the constant first one, which adds nothing.
-        border: edges along the image's border fade out in this many pixels from it.
+        border: edges along the image's border fade out in this many pixels from it; 0: do not.
         full_size: True returns edges of the image's size; False of the working resolution, for
             regions that are made there and then doubled (METHODS 3.7).
         largest: the strength before scaling that becomes 1. None: each image's own largest, as in

@@ -13,12 +13,13 @@ import scipy.sparse
 ORIENTATIONS = 8
 ANGLES = np.arange(ORIENTATIONS) * np.pi / ORIENTATIONS
 
-# A graph of at most this many vertices is solved densely.
+# A graph of at most this many vertices, or so many for each eigenvector, is solved densely.
 _DENSE = 3000
+_DENSE_EACH = 8
 # A round of filtering makes the smoothest vector this many times e stronger than what is damped:
 # more converges faster, until single precision loses the others beside it.
 _STRENGTH = 6.0
-_DEGREE = 200
+_LARGEST_DEGREE = 200
 # Vectors that are filtered for each one that is wanted.
 _SPARE = 1.2
 # Residual at which the eigenvectors are good enough: far below what a picture of the edges shows.
@@ -55,10 +56,10 @@ def _dense(weights, count: int) -> np.ndarray:
 def _coarse(weights, shape: tuple[int, int], count: int) -> np.ndarray:
     """Returns about the first generalised eigenvectors f64[h*w count], from fewer pixels."""
     means = []
-    while weights.shape[0] > _DENSE:
+    while weights.shape[0] > max(_DENSE, _DENSE_EACH * count):
         weights, mean, shape = _halved(weights, shape)
         means.append(mean)
-    vectors = _dense(weights, min(count, weights.shape[0]))
+    vectors = _dense(weights, count)
     for mean in reversed(means):
         vectors = mean @ vectors
     return vectors
@@ -85,7 +86,7 @@ def _filtered(graph, vectors: np.ndarray, cut: float) -> np.ndarray:
     Source: the scaled Chebyshev filter of Zhou, Saad, Tiago & Chelikowsky 2006.
     """
     centre, half = (cut - 1) / 2, (cut + 1) / 2
-    degree = min(int(np.ceil(_STRENGTH / np.arccosh((1 - centre) / half))), _DEGREE)
+    degree = min(int(np.ceil(_STRENGTH / np.arccosh((1 - centre) / half))), _LARGEST_DEGREE)
     first = ratio = half / (1 - centre)
     before, now = vectors, (graph @ vectors - centre * vectors) * (ratio / half)
     for _ in range(degree - 1):
@@ -100,20 +101,21 @@ def eigenvectors(weights, shape: tuple[int, int], count: int) -> tuple[np.ndarra
     """Returns the smallest eigenvalues f64[count] of (D - W) v = λ D v, and v f64[h*w count].
 
     `weights` is W, sparse, symmetric, at least 0, with positive row sums D, over the pixels of
-    `shape` (h, w) row by row; h*w > count. The first eigenvalue is 0, its vector constant; v is
+    `shape` (h, w) row by row; h*w >= count. The first eigenvalue is 0, its vector constant; v is
     scaled so that v^T D v = 1. Its sign is arbitrary.
 
     A small graph is solved densely. Else eigenvectors of a coarser graph are interpolated, and
     refined by Chebyshev-filtered subspace iteration in single precision until the residuals are at
-    most 1e-3; the release inverts D - W, which takes memory without bound as images grow.
+    most 1e-3, or for 30 rounds. The release inverts D - W, which takes far more memory.
     """
     degree = np.asarray(weights.sum(axis=1)).ravel()
     scale = 1 / np.sqrt(degree)
     graph = (scipy.sparse.diags_array(scale) @ weights @ scipy.sparse.diags_array(scale)).tocsr()
-    if len(degree) <= _DENSE:
+    spare = int(_SPARE * count)
+    if len(degree) <= max(_DENSE, _DENSE_EACH * spare):
         vectors = _dense(weights, count) / scale[:, None]
     else:
-        start = _coarse(weights, shape, int(_SPARE * count)) / scale[:, None]
+        start = _coarse(weights, shape, spare) / scale[:, None]
         single = graph.astype(np.float32)
         values, vectors, residuals = _ritz(single, start.astype(np.float32))
         for _ in range(_ROUNDS):
@@ -162,12 +164,14 @@ def fade_at_border(strength: np.ndarray, width: int) -> np.ndarray:
     """Returns the strength f32[8 h w] with edges that run along a near border of the image faded.
 
     The nearest of the four borders counts, distances being measured in heights and widths of the
-    image; an edge on the border that runs along it gets 0, `width` pixels away it stays whole.
+    image; an edge on the border that runs along it gets 0, `width` pixels away it stays whole. With
+    a `width` of 0 all do.
     """
     h, w = strength.shape[1:]
     y, x = np.mgrid[:h, :w]
     y, x = np.minimum(y, h - 1 - y), np.minimum(x, w - 1 - x)
     beside = x * h < y * w
-    near = 1 - np.minimum(np.where(beside, x, y) / width, 1.0) ** 2
+    distance = np.where(beside, x, y)
+    near = np.where(distance < width, 1 - (distance / max(width, 1)) ** 2, 0.0)
     along = np.where(beside, np.sin(ANGLES)[:, None, None], np.abs(np.cos(ANGLES))[:, None, None])
     return (strength * (1 - near * along)).astype(np.float32)

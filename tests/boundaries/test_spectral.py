@@ -80,3 +80,4 @@ def test_edges_along_the_border_fade():
     # What runs across the border stays.
     np.testing.assert_allclose(upright[[0, 59], 40], 1, atol=1e-6)
     np.testing.assert_allclose(level[30, [0, 79]], 1, atol=1e-6)
+    np.testing.assert_array_equal(spectral.fade_at_border(np.ones((8, 9, 9), "f4"), 0), 1)
