@@ -47,9 +47,9 @@ def with_angles(strength: np.ndarray) -> Edges:
     dy, dx = np.gradient(np.pad(smooth, 2, mode="edge"))
     dyy, dyx = np.gradient(dy)
     dxy, dxx = np.gradient(dx)
-    # Half of this angle is the eigenvector of the larger second derivative, and the smaller one's is
-    # at a right angle to it. That of the larger magnitude is across: the smaller on a ridge, whose
-    # top bends down, and the larger on its flanks and between two ridges, which bend up.
+    # Half of this angle is the eigenvector of the larger second derivative; the smaller one's is at
+    # a right angle to it. That of the larger magnitude is across: the smaller on a ridge, whose top
+    # bends down, and the larger on its flanks and between two ridges, which bend up.
     angle = 0.5 * np.arctan2(dxy + dyx, dxx - dyy) + np.where(dxx + dyy > 0, np.pi / 2, 0)
     angle = angle[2:-2, 2:-2]
     return Edges(strength, np.mod(angle, np.pi).astype(np.float32))
