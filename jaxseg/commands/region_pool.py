@@ -16,13 +16,13 @@ from concurrent.futures.process import BrokenProcessPool
 
 import cv2
 import threadpoolctl
+from absl import logging
 
 from jaxseg.boundaries.detectors import Detect
 from jaxseg.commands.region_map import Outcome, Settings, make_map
 from jaxseg.core import UserError
 
 _AHEAD = 2  # images a process that are handed out at a time
-_DEATHS = 3  # of processes in a row, each with one image, after which none will live
 _DIED = (
     "the process that worked on it was ended from outside, as for want of memory; give a smaller "
     "--side, or cut the image into tiles"
@@ -37,23 +37,20 @@ def make_maps(
     """Makes the maps of images, and calls `done` with the outcome of each, in any order.
 
     Raises:
-        UserError: maps cannot be written, or no process stays alive.
+        UserError: no worker process can begin, or maps cannot be written (also OSError).
     """
     waiting, suspects = collections.deque(names), collections.deque[str]()
-    deaths = 0
     while waiting or suspects:
-        if not suspects:
-            suspects.extend(_flow(settings, waiting, processes, processes * _AHEAD, done))
+        if suspects:
+            for name in _flow(settings, suspects, 1, 1, done):
+                done(Outcome(name, _DIED))
             continue
-        before = len(suspects)
-        for name in _flow(settings, suspects, 1, 1, done):
-            deaths = deaths + 1 if len(suspects) == before - 1 else 1
-            if deaths == _DEATHS:
-                raise UserError(
-                    f"{deaths} worker processes in a row ended as soon as they began, the last one "
-                    f"with {name}. Is memory left? Give a smaller --side; what is done is kept"
-                )
-            done(Outcome(name, _DIED))
+        suspects.extend(_flow(settings, waiting, processes, processes * _AHEAD, done))
+        if suspects:
+            logging.warning(
+                "a worker process was ended from outside; the %d images that were under way are "
+                "done one at a time. Where memory is short, give fewer --processes", len(suspects)
+            )  # fmt: skip
 
 
 def _flow(
@@ -67,26 +64,39 @@ def _flow(
 
     Returns the images that were under way when it died.
     """
-    under_way: dict[concurrent.futures.Future[Outcome], str] = {}
+    under_way: list[str] = []
+    work: dict[concurrent.futures.Future[Outcome], str] = {}
     pool = concurrent.futures.ProcessPoolExecutor(
         processes, multiprocessing.get_context("spawn"), _begin, (settings,)
     )
     try:
-        while waiting or under_way:
-            while waiting and len(under_way) < ahead:
-                under_way[pool.submit(_work, settings, waiting[0])] = waiting[0]
-                waiting.popleft()
+        _require_alive(pool)
+        while waiting or work:
+            while waiting and len(work) < ahead:
+                under_way.append(waiting.popleft())
+                work[pool.submit(_work, settings, under_way[-1])] = under_way[-1]
             finished = concurrent.futures.wait(
-                under_way, return_when=concurrent.futures.FIRST_COMPLETED
+                work, return_when=concurrent.futures.FIRST_COMPLETED
             )[0]
             for future in finished:
                 done(future.result())
-                del under_way[future]
+                under_way.remove(work.pop(future))
     except BrokenProcessPool:
-        return list(under_way.values())
+        return under_way
     finally:
         pool.shutdown(cancel_futures=True)
     return []
+
+
+def _require_alive(pool: concurrent.futures.ProcessPoolExecutor) -> None:
+    """Raises UserError where not even a process without an image stays alive."""
+    try:
+        pool.submit(os.getpid).result()
+    except BrokenProcessPool as error:
+        raise UserError(
+            "a worker process ended before it had an image; what it said stands above. Where "
+            "memory is short, give fewer --processes. The maps that are made are kept"
+        ) from error
 
 
 def _begin(settings: Settings) -> None:

@@ -45,7 +45,13 @@ def run_regions(arguments: argparse.Namespace) -> int:
         missing = [name for name in names if name not in before]
         print(f"{len(names):,} images, {len(before):,} of them done before; {_told(settings)}")
         work = _on_beam if arguments.runner else _on_this_machine
-        failures = work(settings, missing, arguments)
+        try:
+            failures = work(settings, missing, arguments)
+        except OSError as error:
+            raise UserError(
+                f"--out: cannot write below {out}: {error}. Mend that and give the same command "
+                "again; the maps that are made are kept"
+            ) from error
         counts = _counts(settings, names)
         for name in names:
             if name not in counts:

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from jaxseg.report.segments import borders
 
-_HEIGHT, _COLUMNS, _CAPTION, _GAP = 200, 3, 16, 6  # pixels of a tile, and tiles a row
+_WIDTH, _HEIGHT, _CAPTION, _GAP = 1900, 200, 16, 6  # pixels of the sheet and of a tile
 _BORDER = np.array([255, 230, 0], np.uint8)
 
 Read = Callable[[str], tuple[np.ndarray, np.ndarray]]  # name -> image u8[H W 3], regions i32[H W]
@@ -70,15 +70,16 @@ def histogram(counts: list[int]) -> Figure:
 
 def contact_sheet(samples: Iterable[tuple[str, np.ndarray, np.ndarray]]) -> Image.Image:
     """Returns (name, image u8[H W 3], regions i[H W]) in tiles, each captioned with its count."""
-    tiles = [_tile(*sample) for sample in samples]
-    columns = min(_COLUMNS, len(tiles))
-    width = max(tile.width for tile in tiles) + _GAP
-    height = _HEIGHT + _CAPTION + _GAP
-    rows = -(-len(tiles) // columns)
-    sheet = Image.new("RGB", (columns * width + _GAP, rows * height + _GAP), "white")
-    for number, tile in enumerate(tiles):
-        row, column = divmod(number, columns)
-        sheet.paste(tile, (_GAP + column * width, _GAP + row * height))
+    places, x, y, tiles = [], _GAP, _GAP, [_tile(*sample) for sample in samples]
+    for tile in tiles:
+        if x > _GAP and x + tile.width + _GAP > _WIDTH:
+            x, y = _GAP, y + tile.height + _GAP
+        places.append((x, y))
+        x += tile.width + _GAP
+    width = max(x + tile.width for (x, _), tile in zip(places, tiles, strict=True)) + _GAP
+    sheet = Image.new("RGB", (width, y + tiles[-1].height + _GAP), "white")
+    for place, tile in zip(places, tiles, strict=True):
+        sheet.paste(tile, place)
     return sheet
 
 
