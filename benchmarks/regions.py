@@ -70,10 +70,11 @@ def measure(name: str, model: str, paths: list[str]) -> dict[str, Any]:
             edges, edge_time = timed(lambda image=image: detect(image))
             hierarchy, tree_time = timed(lambda edges=edges: make_hierarchy(edges))
             regions, cut_time = timed(lambda h=hierarchy: h.regions(cut.threshold(h)))
+            counts.append(int(regions.max()) + 1)
+            del image, edges, hierarchy, regions  # the whole command holds one image at a time
             _, all_time = timed(lambda path=path: make_map(settings, detect, path.lstrip("/")))
             stages = [edge_time, tree_time, cut_time]
             rows.append([*stages, np.maximum(all_time - np.sum(stages, axis=0), 0), all_time])
-            counts.append(int(regions.max()) + 1)
     medians = np.median(np.array(rows[1:]), axis=0).round(4)
     stages = ("edges", "hierarchy", "cut", "file", "whole")
     return {

@@ -70,6 +70,8 @@ class StructuredForest:
 
 def _check(path: str) -> None:
     """Raises UserError unless the file holds all parts of a forest, in numbers that fit."""
+    if not path:
+        raise UserError(f"structured_forest edges need a model, the file of a forest. {_REMEDY}.")
     if not pathlib.Path(path).is_file():
         raise UserError(f"There is no structured forest {path!r}. {_REMEDY}.")
     try:

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 from jaxseg.report.segments import borders
 
 _WIDTH, _HEIGHT, _CAPTION, _GAP = 1900, 200, 16, 6  # pixels of the sheet and of a tile
+_BINS = 40  # of the histogram, at most
 _BORDER = np.array([255, 230, 0], np.uint8)
 
 Read = Callable[[str], tuple[np.ndarray, np.ndarray]]  # name -> image u8[H W 3], regions i32[H W]
@@ -62,7 +63,9 @@ def histogram(counts: list[int]) -> Figure:
     """Returns the histogram of how many regions images have."""
     figure = Figure(figsize=(7, 2.6), layout="constrained")
     axis = figure.subplots()
-    axis.hist(counts, bins=min(40, max(counts) - min(counts) + 1), color="#4477aa")
+    width = (max(counts) - min(counts)) // _BINS + 1  # of whole numbers, so that no bin has more
+    bins = np.arange(min(counts), max(counts) + width + 1, width) - 0.5
+    axis.hist(counts, bins.tolist(), color="#4477aa", edgecolor="white", linewidth=0.5)
     axis.set_xlabel("regions an image")
     axis.set_ylabel("images")
     return figure

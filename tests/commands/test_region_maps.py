@@ -142,7 +142,7 @@ def test_maps_are_taken_by_training_and_by_packing(images, maps, tmp_path):
     [
         (["--images=/nowhere"], "there is no folder /nowhere"),
         (["--edges=line"], "line"),
-        (["--edges=structured_forest"], "There is no structured forest ''"),
+        (["--edges=structured_forest"], "structured_forest edges need a model"),
         (["--edges=structured_forest", "--model=/no.yml"], "no structured forest '/no.yml'"),
         (["--preset=none"], "none"),
         (["--limit=0"], "the cut's limit is 0"),
