@@ -23,6 +23,7 @@ from jaxseg.commands.bar import Bar
 from jaxseg.commands.region_map import Outcome, Settings, count_regions
 from jaxseg.core import UserError
 from jaxseg.data.disk import locked
+from jaxseg.data.folder import LABEL_ENDING
 from jaxseg.data.images import find_files
 from jaxseg.report.regions import write_report
 from jaxseg.sections import pick
@@ -38,15 +39,15 @@ def run_regions(arguments: argparse.Namespace) -> int:
     """Makes the maps that are missing; returns 0 only where every image has one."""
     settings = _settings(arguments)
     out = pathlib.Path(settings.out)
-    with locked(out, "--out"):
+    with locked(out, "--out") as alone:
         names = _images(settings)
-        _open_folder(settings, names, arguments.overwrite)
+        _open_folder(settings, names, arguments.overwrite, alone)
         before = _counts(settings, names)
         missing = [name for name in names if name not in before]
         print(f"{len(names):,} images, {len(before):,} of them done before; {_told(settings)}")
         work = _on_beam if arguments.runner else _on_this_machine
         try:
-            failures = work(settings, missing, arguments)
+            failures = work(settings, missing, arguments) if missing else {}
         except OSError as error:
             raise UserError(
                 f"--out: cannot write below {out}: {error}. Mend that and give the same command "
@@ -72,8 +73,6 @@ def _on_this_machine(
 ) -> dict[str, str]:
     """Makes maps by a pool of processes; returns the failures: why, by name."""
     failures: dict[str, str] = {}
-    if not names:
-        return failures
     settings.detector()  # tells what is wrong with it before there are processes
     with Bar("regions", len(names)) as bar:
 
@@ -130,9 +129,13 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 
 
 def _images(settings: Settings) -> list[str]:
-    """Returns the images of the folder. Raises UserError if there are none or maps would clash."""
+    """Returns the images of the folder; labels beside them, as `folder` has them, are none.
+
+    Raises UserError if there are no images, or maps would clash.
+    """
     inside = [settings.out] if os.path.isdir(settings.out) else []
-    names = find_files(settings.images, leave=inside)
+    found = find_files(settings.images, leave=inside)
+    names = [name for name in found if not name.lower().endswith(LABEL_ENDING)]
     if not names:
         raise UserError(f"--images: there is no image below {settings.images}. Check the path")
     maps = collections.Counter(settings.map(name) for name in names)
@@ -145,9 +148,10 @@ def _images(settings: Settings) -> list[str]:
     return names
 
 
-def _open_folder(settings: Settings, names: Sequence[str], overwrite: bool) -> None:
+def _open_folder(settings: Settings, names: Sequence[str], overwrite: bool, alone: bool) -> None:
     """Sees to it that what is in the folder was made with the same settings, or is gone.
 
+    Where no other process can be at work there (`alone`), it removes what a kill left half written.
     Raises UserError where it was made with others and `overwrite` is not set.
     """
     path = pathlib.Path(settings.out, SETTINGS)
@@ -162,8 +166,7 @@ def _open_folder(settings: Settings, names: Sequence[str], overwrite: bool) -> N
             f"--out: {settings.map(found)} is there, but no {SETTINGS} that says how it was made. "
             "Give another --out, or --overwrite"
         )
-    # What a killed command left half written; the lock says that nobody is writing it now.
-    for left in pathlib.Path(settings.out).rglob("*.png.*.tmp"):
+    for left in pathlib.Path(settings.out).rglob("*.png.*.tmp") if alone else ():
         left.unlink()
     write_atomic(path, json.dumps(ours | {"jaxseg": jaxseg.__version__}, indent=2) + "\n")
 

@@ -21,10 +21,12 @@ from jaxseg.commands import prepare, region_pool
 from jaxseg.commands.region_map import Settings, count_regions, make_map
 from jaxseg.commands.regions import histogram
 from jaxseg.core import UserError
+from jaxseg.data import SOURCES
 from jaxseg.data.folder import open_folder
 from jaxseg.data.images import read_image, read_label
 from jaxseg.data.packed import open_packed
 from jaxseg.data.with_regions import open_regions
+from tests.data.layouts_coco import write_cocostuff
 
 NAMES = ("a.png", "b/c.jpg", "b/d é.png")
 BLACK = "b/black.png"
@@ -165,6 +167,23 @@ def test_folders_that_would_clash_are_refused(images, tmp_path):
         run(images, tmp_path / "out")
     with pytest.raises(UserError, match="there is no image below"):
         run(tmp_path / "out", tmp_path / "more")
+
+
+def test_labels_beside_images_have_no_maps(images, maps, capsys):
+    shutil.copy(images / "a.png", images / "a_label.png")
+    assert run(images, maps) == 0
+    assert "3 images, 3 of them" in capsys.readouterr().out
+
+
+def test_maps_of_a_part_of_a_data_set_bear_its_names(tmp_path):
+    root, maps = tmp_path / "root", tmp_path / "maps"
+    write_cocostuff(root)
+    ours = settings(root / "train2017", maps / "train2017")
+    source = SOURCES["coco"](str(root), split="train")
+    for name in sorted(p.name for p in (root / "train2017").iterdir()):
+        assert make_map(ours, gradient_edges, name).failure == ""
+    example = open_regions(source, str(maps), 48)[0][0]
+    np.testing.assert_array_equal(example.regions, expected(example.image))
 
 
 def test_maps_below_the_images_are_not_taken_for_images(images, capsys):
