@@ -38,29 +38,37 @@ _SHOWN = 20  # failures that are printed; all are in the report
 def run_regions(arguments: argparse.Namespace) -> int:
     """Makes the maps that are missing; returns 0 only where every image has one."""
     settings = _settings(arguments)
-    out = pathlib.Path(settings.out)
-    with locked(out, "--out") as alone:
-        names = _images(settings)
-        _open_folder(settings, names, arguments.overwrite, alone)
-        before = _counts(settings, names)
-        missing = [name for name in names if name not in before]
-        print(f"{len(names):,} images, {len(before):,} of them done before; {_told(settings)}")
-        work = _on_beam if arguments.runner else _on_this_machine
+    with locked(pathlib.Path(settings.out), "--out") as alone:
         try:
-            failures = work(settings, missing, arguments) if missing else {}
+            counts, failures = _run(settings, arguments, alone)
         except OSError as error:
             raise UserError(
-                f"--out: cannot write below {out}: {error}. Mend that and give the same command "
-                "again; the maps that are made are kept"
+                f"--out: cannot write below {settings.out}: {error}. Mend that and give the same "
+                "command again; the maps that are made are kept"
             ) from error
-        counts = _counts(settings, names)
-        for name in names:
-            if name not in counts:
-                failures.setdefault(name, "no map came of it, and no reason was given")
-        facts = {"images": settings.images} | settings.identity()
-        write_report(out / REPORT, facts, counts, failures, settings.read, arguments.samples)
-    _tell(out, counts, failures)
+    _tell(pathlib.Path(settings.out), counts, failures)
     return int(bool(failures))
+
+
+def _run(
+    settings: Settings, arguments: argparse.Namespace, alone: bool
+) -> tuple[dict[str, int], dict[str, str]]:
+    """Makes the maps and their page; returns regions by image, and the failures: why, by name."""
+    names = _images(settings)
+    _open_folder(settings, names, arguments.overwrite, alone)
+    before = _counts(settings, names)
+    missing = [name for name in names if name not in before]
+    print(f"{len(names):,} images, {len(before):,} of them done before; {_told(settings)}")
+    work = _on_beam if arguments.runner else _on_this_machine
+    failures = work(settings, missing, arguments) if missing else {}
+    counts = _counts(settings, names)
+    for name in names:
+        if name not in counts:
+            failures.setdefault(name, "no map came of it, and no reason was given")
+    facts = {"images": settings.images} | settings.identity()
+    folder = pathlib.Path(settings.out, REPORT)
+    write_report(folder, facts, counts, failures, settings.read, arguments.samples)
+    return counts, failures
 
 
 def _counts(settings: Settings, names: Sequence[str]) -> dict[str, int]:
