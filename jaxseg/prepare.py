@@ -1,4 +1,4 @@
-"""List, check, pack and cut data sets: python -m jaxseg.prepare --help"""
+"""List, check, pack and cut data sets, make regions: python -m jaxseg.prepare --help"""
 
 from jaxseg.commands.prepare import run_main
 

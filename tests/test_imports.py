@@ -15,6 +15,7 @@ ALLOWED = {
     "views": set(),
     "clustering": set(),
     "models": {"core", "clustering"},
+    "boundaries": {"core", "models"},
     "methods": {"core", "models", "losses", "clustering", "views"},
     "data": {"core", "views", "boundaries"},
     "evaluation": {"core", "clustering"},

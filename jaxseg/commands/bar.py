@@ -50,8 +50,9 @@ class Bar:
     def _show(self, now: float) -> None:
         rate = (self._done - self._start) / max(now - self._began, 1e-9)
         left = (self._total - self._done) / rate if rate else float("inf")
+        shown = f"{rate:.0f}" if rate >= 9.5 else f"{rate:.2g}"
         line = (
-            f"{self._title}: {self._done}/{self._total}  {rate:.0f} images/s  "
+            f"{self._title}: {self._done}/{self._total}  {shown} images/s  "
             f"{format_seconds(left)} left"
         )
         # "\x1b[K" clears what a longer line before this one left behind.

@@ -1,4 +1,4 @@
-"""What is behind python -m jaxseg.prepare: list, check, pack and cut data sets."""
+"""What is behind python -m jaxseg.prepare: list, check, pack and cut data sets, make regions."""
 
 import argparse
 import ast
@@ -13,6 +13,7 @@ from typing import Any
 
 from jaxseg.commands.check import check, format_findings
 from jaxseg.commands.pack import SHARD_BYTES, Packer
+from jaxseg.commands.regions import add_parser as add_regions_parser
 from jaxseg.core import UserError
 from jaxseg.data import SOURCES
 from jaxseg.data.catalogue import CATALOGUE, Entry
@@ -195,6 +196,7 @@ def make_parser() -> argparse.ArgumentParser:
     tiling.add_argument("--seed", type=int, default=0, help="of the test tiles (%(default)s)")
     tiling.add_argument("--bands", default="", help="RGBIR, RGB or IRRG (the first that is there)")
     tiling.set_defaults(run=run_tiles)
+    add_regions_parser(commands)
     return parser
 
 

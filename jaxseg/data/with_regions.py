@@ -93,7 +93,8 @@ def add_regions(source: Source, folder: str, field: str = "--regions") -> WithRe
         shown = f": {', '.join(missing[:5])}" if missing else ""
         raise UserError(
             f"{field}: {len(missing) or len(source)} of {len(source)} images have no region map "
-            f"under {top}{shown}. Make the regions of the whole split"
+            f"under {top}{shown}. Make the regions of the whole split (python -m jaxseg.prepare "
+            "regions), and give the folder below which they have these names"
         )
     return WithRegions(source, files)
 
