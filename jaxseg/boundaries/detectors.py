@@ -1,15 +1,29 @@
 """The edge detectors by name."""
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
 
 from jaxseg.boundaries.edges import Edges
 from jaxseg.boundaries.gradient import gradient_edges
+from jaxseg.boundaries.network import WEIGHTS, network_edges
+from jaxseg.boundaries.pmi import PmiSettings, pmi_edges
 from jaxseg.boundaries.structured_forest import StructuredForest
 from jaxseg.core import UserError
 
-Detect = Callable[[np.ndarray], Edges]  # image u8[H W 3] in RGB -> edges
+# Image u8[H W 3] in RGB -> edges, of its size or smaller.
+Detect = Callable[[np.ndarray], Edges]
+
+
+def _network(model: str) -> Detect:
+    return functools.partial(network_edges, weights=model or WEIGHTS)
+
+
+def _pmi(model: str) -> Detect:
+    """Returns PMI's edges at the working resolution, where METHODS 3.7 makes the regions."""
+    _require_no_model("pmi", model)
+    return functools.partial(pmi_edges, settings=PmiSettings(full_size=False))
 
 
 def _gradient(model: str) -> Detect:
@@ -25,7 +39,9 @@ def _require_no_model(name: str, model: str) -> None:
 
 # Each opens a detector; its argument is the path of the detector's model file, or "".
 DETECTORS: dict[str, Callable[[str], Detect]] = {
-    "gradient": _gradient,
+    "network": _network,
     "structured_forest": StructuredForest,
+    "pmi": _pmi,
+    "gradient": _gradient,
 }
-DEFAULT = "gradient"
+DEFAULT = "network"

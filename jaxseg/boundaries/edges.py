@@ -3,6 +3,7 @@
 A detector is a function of an image u8[H W 3] in RGB that returns `Edges`.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import cv2
@@ -24,10 +25,13 @@ class Edges(NamedTuple):
         strength: f32[H W] in [0, 1], not thinned.
         angle: f32[H W] in [0, pi): the direction in which the edge runs, from the x axis towards
             the y axis, which points down.
+        contour: what thresholds of a contour are compared with, f[...] in [0, 1], given the mean
+            strength along it, f[...] in [0, 1]; never falls. None: that mean.
     """
 
     strength: np.ndarray
     angle: np.ndarray
+    contour: Callable[[np.ndarray], np.ndarray] | None = None
 
 
 def with_angles(strength: np.ndarray) -> Edges:

@@ -242,7 +242,7 @@ def pmi_edges(image: np.ndarray, settings: PmiSettings = PmiSettings()) -> Edges
     else:
         largest = np.inf
     angle = ANGLES[strength.argmax(axis=0)].astype(np.float32)
-    return Edges(np.minimum(strongest / largest, 1).astype(np.float32), angle)
+    return Edges(np.minimum(strongest / largest, 1).astype(np.float32), angle, contour_value)
 
 
 def contour_value(strength: np.ndarray) -> np.ndarray:

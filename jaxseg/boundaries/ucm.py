@@ -111,6 +111,8 @@ def make_hierarchy(edges: Edges) -> Hierarchy:
     tree, altitudes = higra.mean_pb_hierarchy(
         graph, weights, edge_orientations=_between(graph, edges.angle) + np.pi / 2
     )
+    if edges.contour is not None:
+        altitudes = edges.contour(altitudes)
     pieces = higra.CptRegionAdjacencyGraph.get_vertex_map(tree.leaf_graph)
     return Hierarchy(pieces.reshape(strength.shape).astype(np.int32), tree, altitudes)
 

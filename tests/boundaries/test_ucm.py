@@ -143,3 +143,11 @@ def test_the_doubled_map_keeps_the_official_files_conventions(hierarchy):
         plus = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]])
         corners = scipy.ndimage.maximum_filter(inner, footprint=plus, mode="constant")
         np.testing.assert_array_equal(corners[1::2, 1::2], inner[1::2, 1::2])
+
+
+def test_thresholds_are_compared_with_what_the_edges_say_of_a_contour(edges, hierarchy):
+    told = make_hierarchy(edges._replace(contour=np.sqrt))
+    np.testing.assert_array_equal(told.pieces, hierarchy.pieces)
+    np.testing.assert_allclose(told.doubled_map, np.sqrt(hierarchy.doubled_map), atol=1e-6)
+    for t in (0.1, 0.3, 0.6):
+        assert told.count(np.sqrt(t)) == hierarchy.count(t)

@@ -1,0 +1,117 @@
+"""The boundary network that comes with the package: learned, small, and fast on a CPU.
+
+It has seen the boundaries that people drew in the 300 images of BSDS500's train and val splits, as
+structured forests have: its edges are not label-free. PMI is the choice that needs no labels. Those
+images are for research only; see NOTICE beside the weights. `python -m jaxseg.train_boundaries`
+makes the weights again.
+"""
+
+import functools
+import os
+import pathlib
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+from flax import traverse_util
+
+from jaxseg.boundaries.edges import Edges, with_angles
+from jaxseg.core import PyTree, UserError
+from jaxseg.models.boundary_net import BoundaryNet
+from jaxseg.models.weights import differences, shapes
+
+NET = BoundaryNet()
+WEIGHTS = pathlib.Path(__file__).with_name("network.safetensors")
+
+# Images are padded to a multiple of this many pixels, so that few sizes are compiled.
+_MULTIPLE = 32
+
+
+def network_edges(
+    image: np.ndarray,
+    weights: str | os.PathLike[str] = WEIGHTS,
+    scales: tuple[float, ...] = (1.0,),
+    mirror: bool = False,
+) -> Edges:
+    """Returns the edges of an image u8[H W 3].
+
+    Strength is the share of annotators that the network expects to draw a boundary there. Cells are
+    2 x 2 pixels; between them it is interpolated.
+
+    Args:
+        image: RGB.
+        weights: a file of `write_network`.
+        scales: the image is seen at each of these sizes and the strengths are averaged.
+        mirror: whether each is seen mirrored, too.
+
+    Raises:
+        UserError: the weights are missing, damaged or of another network.
+    """
+    height, width = image.shape[:2]
+    total = np.zeros((height, width), np.float32)
+    for scale in scales:
+        size = (max(round(width * scale), 1), max(round(height * scale), 1))
+        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        seen = image if scale == 1 else cv2.resize(image, size, interpolation=how)
+        for flipped in (False, True)[: 1 + mirror]:
+            found = _cells(seen[:, ::-1] if flipped else seen, weights)
+            found = found[:, ::-1] if flipped else found
+            total += _to_pixels(found, height, width)
+    return with_angles(total / (len(scales) * (1 + mirror)))
+
+
+def _cells(image: np.ndarray, weights: str | os.PathLike[str]) -> np.ndarray:
+    """Returns the probability of each cell of 2 x 2 pixels, f32[ceil(H/2) ceil(W/2)]."""
+    height, width = image.shape[:2]
+    below, right = -height % _MULTIPLE, -width % _MULTIPLE
+    # BORDER_REFLECT repeats an image that is smaller than its padding as often as needed.
+    padded = cv2.copyMakeBorder(np.ascontiguousarray(image), 0, below, 0, right, cv2.BORDER_REFLECT)
+    probability = np.asarray(_apply(_load(os.fspath(weights)), padded[None]))[0]
+    return probability[: -(-height // 2), : -(-width // 2)]
+
+
+def _to_pixels(cells: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Interpolates cells to pixels f32[H W], whatever the scale that they were found at."""
+    return cv2.resize(np.ascontiguousarray(cells), (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+@jax.jit
+def _apply(variables: PyTree, image: jax.Array) -> jax.Array:
+    """Maps u8[B H W 3] to probabilities f32[B H/2 W/2]."""
+    return jax.nn.sigmoid(NET.apply(variables, image.astype(jnp.float32) / 127.5 - 1, False)[0])
+
+
+def write_network(path: pathlib.Path, variables: PyTree) -> None:
+    """Writes the network's {"params", "batch_stats"}, matrices in half precision, atomically."""
+    flat = traverse_util.flatten_dict(jax.device_get(variables), sep="/")
+    stored = {
+        name: np.asarray(leaf, np.float16 if np.ndim(leaf) > 1 else np.float32)
+        for name, leaf in flat.items()
+    }
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(safetensors.numpy.save(stored))
+    temporary.replace(path)
+
+
+@functools.lru_cache(maxsize=4)
+def _load(path: str) -> PyTree:
+    """Reads what `write_network` wrote, as float32."""
+    try:
+        stored = safetensors.numpy.load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise UserError(
+            f"cannot read the boundary network {path}: {error}. Take the file that comes with "
+            "jaxseg, or make one: python -m jaxseg.train_boundaries"
+        ) from error
+    image = jnp.zeros((1, _MULTIPLE, _MULTIPLE, 3))
+    expected = jax.eval_shape(lambda key: NET.init(key, image, False), jax.random.key(0))
+    tree = traverse_util.unflatten_dict(stored, sep="/")
+    if lines := differences(shapes(expected), shapes(tree)):
+        raise UserError(
+            f"{path} holds another network than jaxseg's boundary network. {' '.join(lines)} Make "
+            "the weights again: python -m jaxseg.train_boundaries"
+        )
+    return jax.tree.map(lambda leaf: leaf.astype(np.float32), tree)
