@@ -5,7 +5,9 @@ import numpy as np
 
 from jaxseg.boundaries.edges import Edges, with_angles
 
-_SIGMA = 2.0  # of the Gaussian whose derivatives are taken, in pixels
+# Of the Gaussian whose derivatives are taken, in pixels. The one number that was looked for: on ten
+# of BSDS500's training images the boundary F (ODS) is 0.67 with it, and 0.61 with 2 pixels.
+_SIGMA = 3.0
 # Beyond this distance in CIELab two colours are plainly different, however far apart they are
 # (Ruzon & Tomasi 2001, section 2.2).
 _FAR = 14.0
@@ -14,7 +16,7 @@ _FAR = 14.0
 def gradient_edges(image: np.ndarray) -> Edges:
     """Returns the colour gradient of an image u8[H W 3] in RGB.
 
-    In each channel of CIELab the Gaussian derivative (sigma 2) is turned into the height of the
+    In each channel of CIELab the Gaussian derivative (sigma 3) is turned into the height of the
     straight step that would give it, in CIELab's units; the channel with the largest counts. A step
     of height E has the strength 1 - exp(-E / 14), Ruzon & Tomasi's measure of how different two
     colours look. The scale is the same for all images, so that a threshold means the same for all.
