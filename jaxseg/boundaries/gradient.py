@@ -5,16 +5,19 @@ import numpy as np
 
 from jaxseg.boundaries.edges import Edges, with_angles
 
-_SIGMA = 2.0  # of the Gaussian whose derivatives are taken, in pixels
+# Of the Gaussian whose derivatives are taken, in pixels. Chosen by people's boundaries: on ten of
+# BSDS500's training images, 2 and 3 pixels were compared, and boundary F (ODS, 12 thresholds) was
+# 0.61 and 0.67. Being the ones it was chosen on, these images do not say how good it is.
+_SIGMA = 3.0
 # Beyond this distance in CIELab two colours are plainly different, however far apart they are
-# (Ruzon & Tomasi 2001, section 2.2).
+# (Ruzon & Tomasi 2001, section 2.2). 40 was tried on the same ten images, and not taken.
 _FAR = 14.0
 
 
 def gradient_edges(image: np.ndarray) -> Edges:
     """Returns the colour gradient of an image u8[H W 3] in RGB.
 
-    In each channel of CIELab the Gaussian derivative (sigma 2) is turned into the height of the
+    In each channel of CIELab the Gaussian derivative (sigma 3) is turned into the height of the
     straight step that would give it, in CIELab's units; the channel with the largest counts. A step
     of height E has the strength 1 - exp(-E / 14), Ruzon & Tomasi's measure of how different two
     colours look. The scale is the same for all images, so that a threshold means the same for all.

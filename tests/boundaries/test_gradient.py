@@ -23,8 +23,8 @@ def lab(colour):
 def test_a_steps_strength_is_that_of_its_largest_channel(left, right):
     edges = gradient_edges(halves(left, right))
     height = np.abs(lab(left) - lab(right)).max()
-    # The two pixels at the step lie half a pixel off the crest of a Gaussian of sigma 2.
-    crest = height * np.exp(-0.5 * (0.5 / 2) ** 2)
+    # The two pixels at the step lie half a pixel off the crest of a Gaussian of sigma 3.
+    crest = height * np.exp(-0.5 * (0.5 / 3) ** 2)
     assert edges.strength[:, 29:31].max() == pytest.approx(1 - np.exp(-crest / 14), abs=0.02)
     assert edges.strength[:, :15].max() < 1e-3
     np.testing.assert_allclose(edges.angle[10:-10, 29:31], np.pi / 2, atol=0.02)
