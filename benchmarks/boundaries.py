@@ -44,6 +44,7 @@ from jaxseg.boundaries.edges import Edges, suppressed
 from jaxseg.boundaries.pmi import PmiSettings, pmi_edges
 from jaxseg.boundaries.ucm import make_hierarchy
 from jaxseg.commands.bar import Bar
+from jaxseg.commands.region_pool import WORKER_ENVIRONMENT
 from jaxseg.core import UserError
 from jaxseg.data.bsds500 import open_bsds500
 from jaxseg.evaluation.boundaries import BoundaryScores, contours, even_thresholds
@@ -67,13 +68,6 @@ COLUMNS = {
     "edges": ("ods", "ois", "ap"),
     "hierarchy": ("ods", "ois", "ap"),
     "regions": tuple(PUBLISHED["gPb-OWT-UCM"]["regions"]),
-}
-# One thread a process, of numpy's libraries and of XLA.
-THREADS = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
 }
 
 
@@ -205,7 +199,7 @@ def _work(index: int) -> None:
 
 def make_pool(processes: int, arguments: tuple[Any, ...]) -> concurrent.futures.Executor:
     """Returns processes of one thread each, with a `Worker` made of the arguments in each."""
-    os.environ.update(THREADS)
+    os.environ.update(WORKER_ENVIRONMENT)
     return concurrent.futures.ProcessPoolExecutor(
         processes, multiprocessing.get_context("spawn"), _start, arguments
     )

@@ -4,7 +4,7 @@ python benchmarks/regions.py --images=DIR [--model NAME=FILE ...]
 
 The images are those below DIR, every n-th so that there are `--count`; numbers for images of
 481 x 321 want a folder of such, as BSDS500's. Each detector has a process of its own with one
-thread for OpenCV and BLAS, and goes through the images once after a warm-up on the first:
+thread for OpenCV, BLAS and XLA, and goes through the images once after a warm-up on the first:
 
     edges      the detector alone
     hierarchy  oriented watershed and ultrametric contour map
@@ -36,6 +36,7 @@ from jaxseg.boundaries.coherent import PRESETS
 from jaxseg.boundaries.detectors import DETECTORS
 from jaxseg.boundaries.ucm import make_hierarchy
 from jaxseg.commands.region_map import Settings, make_map
+from jaxseg.commands.region_pool import worker_environment
 from jaxseg.core import UserError
 from jaxseg.data.images import read_image
 
@@ -102,7 +103,7 @@ def main() -> None:
     results: dict[str, Any] = {"cores": os.cpu_count(), "load": os.getloadavg()[0]}
     results["images"], results["shape"] = len(paths), list(read_image(paths[0]).shape)
     for name in arguments.detectors:
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
+        with worker_environment(), multiprocessing.get_context("spawn").Pool(1) as pool:
             results[name] = pool.apply(measure, (name, models.get(name, ""), paths))
     print(json.dumps(results, indent=2))
 

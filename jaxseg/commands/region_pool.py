@@ -7,11 +7,12 @@ were under way are then done one at a time, so that it is known which one does n
 
 import collections
 import concurrent.futures
+import contextlib
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 
 import cv2
@@ -22,6 +23,15 @@ from jaxseg.boundaries.detectors import Detect
 from jaxseg.commands.region_map import Outcome, Settings, make_map
 from jaxseg.core import UserError
 
+# What worker processes find in their environment: a process is one thread, of the libraries behind
+# NumPy and of XLA, and several processes cannot share an accelerator.
+WORKER_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+    "JAX_PLATFORMS": "cpu",
+}
 _AHEAD = 2  # images a process that are handed out at a time
 _DIED = (
     "the process that worked on it was ended from outside, as for want of memory; give a smaller "
@@ -39,7 +49,17 @@ def make_maps(
     Raises:
         UserError: no worker process can begin, or maps cannot be written (also OSError).
     """
-    waiting, suspects = collections.deque(names), collections.deque[str]()
+    with worker_environment():
+        _make_maps(settings, collections.deque(names), processes, done)
+
+
+def _make_maps(
+    settings: Settings,
+    waiting: collections.deque[str],
+    processes: int,
+    done: Callable[[Outcome], None],
+) -> None:
+    suspects = collections.deque[str]()
     while waiting or suspects:
         if suspects:
             for name in _flow(settings, suspects, 1, 1, done):
@@ -51,6 +71,21 @@ def make_maps(
                 "a worker process was ended from outside; the %d images that were under way are "
                 "done one at a time. Where memory is short, give fewer --processes", len(suspects)
             )  # fmt: skip
+
+
+@contextlib.contextmanager
+def worker_environment() -> Iterator[None]:
+    """Sets `WORKER_ENVIRONMENT` for the processes that are spawned in it; restored at the end."""
+    before = {name: os.environ.get(name) for name in WORKER_ENVIRONMENT}
+    os.environ.update(WORKER_ENVIRONMENT)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _flow(

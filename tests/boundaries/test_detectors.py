@@ -35,8 +35,10 @@ def test_regions_follow_the_edges(image, name):
     assert 2 <= regions.max() + 1 <= PRESETS[name].limit
     y, x = np.mgrid[:64, :80]
     distance = np.hypot(y - 32, x - 40)
-    # No region is both well inside of the disk and well outside of it.
-    assert not set(np.unique(regions[distance < 14])) & set(np.unique(regions[distance > 22]))
+    # Each region is of the disk or of the ground. A cut can leave a spur where nothing is seen.
+    table = np.stack([np.bincount(regions[part], minlength=regions.max() + 1)
+                      for part in (distance < 15, distance > 21)])  # fmt: skip
+    assert table.min(axis=0).sum() < 0.02 * table.sum()
 
 
 @pytest.mark.parametrize("name", ["pmi", "gradient"])
