@@ -22,7 +22,7 @@ types: $(VENV)/.ready-dev
 	$(RUN) -m mypy
 
 tests: $(VENV)/.ready-dev
-	$(RUN) -m pytest -n 2 --durations=20
+	$(RUN) -m pytest -n 2 --dist=loadfile --durations=40
 
 # A few steps of training and an evaluation: does this Python's set of versions work at all?
 smoke: $(VENV)/.ready
