@@ -24,7 +24,6 @@ from jaxseg.evaluation.outputs import (
     probabilities,
     real_outputs,
     tiled,
-    valid_pixels,
 )
 from jaxseg.evaluation.probes import Argmax, Cluster
 from jaxseg.evaluation.retrieval import Retrieval, Truth
@@ -111,7 +110,7 @@ class Evaluator:
 
         def clusters(batch: Batch) -> tuple[Array, int, Output]:
             output = predict(batch.view(0))
-            logits = self.probe.scores(fitted, output, valid_pixels(batch))
+            logits = self.probe.scores(fitted, output, batch.valid_pixels)
             return self._labels(logits, batch), logits.shape[-1], output
 
         confusion, usage = self._measure(clusters)
@@ -150,7 +149,7 @@ class Evaluator:
                     f"evals.{self.name}: the training split has no label {self.label!r}, which "
                     "this probe looks up; name another data.train_split, or another probe."
                 )
-            truth = Truth(batch.label[self.label], valid_pixels(batch), len(self.classes))
+            truth = Truth(batch.label[self.label], batch.valid_pixels, len(self.classes))
             yield predict(batch.view(0)), truth
 
     def _scored(self, found: Result, confusion: scores.Confusion) -> Result:
@@ -176,7 +175,7 @@ class Evaluator:
         if self.refine is None:
             return label_map(logits, height, width, self.upsample)
         shares = probabilities(logits, height, width, self.upsample)
-        refined = self.refine(shares, batch.first_view, valid_pixels(batch))
+        refined = self.refine(shares, batch.first_view, batch.valid_pixels)
         return jnp.argmax(refined, axis=-1).astype(jnp.int32)
 
     def _measure(self, clusters) -> tuple[scores.Confusion | None, np.ndarray]:
@@ -185,7 +184,7 @@ class Evaluator:
             prediction, count, _ = clusters(batch)
             if not usage.size:
                 usage = np.zeros(count, np.int64)
-            usage += np.asarray(_usage(prediction, valid_pixels(batch), count), np.int64)
+            usage += np.asarray(_usage(prediction, batch.valid_pixels, count), np.int64)
             if self.classes and self.label in batch.label:
                 if confusion is None:
                     confusion = scores.Confusion.zeros(count, len(self.classes))
@@ -235,7 +234,7 @@ def collapse_monitor(stream: Stream) -> Callable[[Predict], dict[str, float]]:
             if logits is None:
                 return {}
             labels = label_map(logits, *batch.first_view.shape[1:3], "nearest")
-            found = _usage(labels, valid_pixels(batch), logits.shape[-1])
+            found = _usage(labels, batch.valid_pixels, logits.shape[-1])
             usage = usage + np.asarray(found, np.int64)
         scalars = _usage_scalars(usage)
         if scalars["clusters"] > 1 and scalars["effective_clusters"] < 1.2:
