@@ -17,6 +17,7 @@ from absl import logging
 
 from jaxseg.core import Array, Batch, Output, Stream, UserError
 from jaxseg.evaluation import matching, scores
+from jaxseg.evaluation.alignment import Alignment
 from jaxseg.evaluation.outputs import (
     Predict,
     for_pictures,
@@ -63,6 +64,7 @@ class Evaluator:
             probabilities at the labels' resolution, such as a dense CRF; None = none.
         tile: side in pixels of the squares that images are predicted in; 0 = whole. See `tiled`.
         things: classes that are scored apart from the others, the stuff; () = no such scores.
+        alignment: whether to measure alignment and uniformity of the features too.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Evaluator:
     refine: Refine | None = None
     tile: int = 0
     things: tuple[int, ...] = ()
+    alignment: bool = False
 
     def __post_init__(self):
         options = {"upsample": UPSAMPLING, "matching": MATCHINGS, "absent": ABSENT}
@@ -113,10 +116,10 @@ class Evaluator:
             logits = self.probe.scores(fitted, output, batch.valid_pixels)
             return self._labels(logits, batch), logits.shape[-1], output
 
-        confusion, usage = self._measure(clusters)
+        confusion, usage, alignment = self._measure(clusters)
         found = Result(
             self.name,
-            _usage_scalars(usage),
+            _usage_scalars(usage) | (alignment.result() if alignment else {}),
             usage,
             self.classes,
             self._samples(clusters),
@@ -178,10 +181,10 @@ class Evaluator:
         refined = self.refine(shares, batch.first_view, batch.valid_pixels)
         return jnp.argmax(refined, axis=-1).astype(jnp.int32)
 
-    def _measure(self, clusters) -> tuple[scores.Confusion | None, np.ndarray]:
-        confusion, usage = None, np.zeros(0, np.int64)
+    def _measure(self, clusters) -> tuple[scores.Confusion | None, np.ndarray, Alignment | None]:
+        confusion, usage, alignment = None, np.zeros(0, np.int64), None
         for batch in self.test_stream():
-            prediction, count, _ = clusters(batch)
+            prediction, count, output = clusters(batch)
             if not usage.size:
                 usage = np.zeros(count, np.int64)
             usage += np.asarray(_usage(prediction, batch.valid_pixels, count), np.int64)
@@ -189,7 +192,11 @@ class Evaluator:
                 if confusion is None:
                     confusion = scores.Confusion.zeros(count, len(self.classes))
                 confusion = confusion.update(prediction, batch.label[self.label])
-        return confusion, usage
+            if self.alignment:
+                if alignment is None:
+                    alignment = Alignment.zeros(count, output.features.shape[-1])
+                alignment = _aligned(alignment, output, prediction, batch)
+        return confusion, usage, alignment
 
     def _samples(self, clusters) -> Samples:
         images, labels, predictions = [], [], []
@@ -211,6 +218,21 @@ class Evaluator:
                     labels.append(np.asarray(batch.label[self.label])[row, :height, :width])
         known = labels if len(labels) == len(images) else None
         return Samples(images, known, predictions, dict(extra))
+
+
+def _aligned(record: Alignment, output: Output, prediction: Array, batch: Batch) -> Alignment:
+    """Returns the record with the features of a batch, by their clusters i32[B H W], added.
+
+    The vectors in `Output.aux` under "semantics" are the method's own of its clusters.
+    """
+    shape = output.features.shape[:3]
+    labels, valid = (
+        jax.image.resize(x, shape, "nearest") for x in (prediction, batch.valid_pixels)
+    )
+    own = output.aux.get("semantics")
+    if own is not None and own.shape[1] != len(record.counts):
+        own = None  # the clusters are a probe's
+    return record.update(output.features, labels, valid, batch.index, own)
 
 
 def _usage_scalars(usage: np.ndarray) -> dict[str, float]:
