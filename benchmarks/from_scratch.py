@@ -114,8 +114,8 @@ def train(method: str, arguments: argparse.Namespace, seed: int) -> None:
     from jaxseg.run import Run
 
     place = place_of(method, arguments, seed)
-    began = time.perf_counter()
     run = Run(config_of(method, arguments, seed), place)
+    began = time.perf_counter()
     if method not in UNTRAINED:
         run.fit()
     fitted = time.perf_counter()

@@ -213,7 +213,9 @@ class SAN(Method):
     def _semantics(self, state: State, summary: Array, real: Array) -> Array:
         """Returns ζ f32[G N P], G = 1 for the batch or B; `real` bool[B] is false for fill-ups."""
         if self.scope == "batch":
-            summary = summary.mean(0, keepdims=True, where=real[:, None])
+            # Where nothing is real, all count, for a mean of nothing would be nan.
+            some = (real | ~real.any(keepdims=True))[:, None]
+            summary = summary.mean(0, keepdims=True, where=some)
         found = self._generator.apply(self._variables(state), summary, method="generate")
         return cast(Array, found)
 

@@ -131,6 +131,8 @@ def test_fixed_semantics_do_not_depend_on_the_batch_and_batch_wise_ones_ignore_f
         np.testing.assert_allclose(padded[:3], whole, rtol=1e-4, atol=1e-5)
         alone = predict(state, three.first_view[:1]).logits
         assert np.allclose(alone[0], whole[0], atol=1e-5) == (inference == "fixed")
+        black = jnp.zeros_like(three.first_view[:1])
+        assert np.isfinite(predict(state, black).logits).all()
 
 
 def test_running_semantics_begin_with_the_first_batch(state):
