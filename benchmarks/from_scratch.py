@@ -7,8 +7,8 @@ python benchmarks/from_scratch.py --data=dubai --root=DIR --seconds=120 --seeds=
 Trains configs/METHOD_DATA.py (on Dubai, METHOD_camvid.py for methods that have none) for
 `--seconds` of training each, compiling not counted, a run a method and seed below RUNS; finished
 ones are not repeated. `--set=METHOD.FIELD=VALUE` sets a field of a config, such as
-`--set=san.method.features=1024`: how wide the networks are. Writes RUNS/DATA.json, RUNS/DATA.md and
-RUNS/DATA.png, and prints the table.
+`--set=san.method.features=1024`: how wide the networks are. Writes RUNS/DATA.json, RUNS/DATA.md,
+RUNS/DATA.png and RUNS/DATA_samples.png, and prints the table.
 
 Schedules are constant, for nobody knows how many steps fit; HSG and SegSort so lose the fall of
 their rate. Methods that name clusters themselves are scored by their own labels; HSG and SegSort,
@@ -19,6 +19,7 @@ that the process of a run took.
 
 import argparse
 import ast
+import dataclasses
 import importlib
 import importlib.util
 import json
@@ -32,6 +33,7 @@ import matplotlib
 from ml_collections import ConfigDict
 
 from configs import infoseg_base
+from jaxseg import report
 from jaxseg.record import load_results
 from jaxseg.writer import read_metrics, write_atomic
 
@@ -59,7 +61,7 @@ COLUMNS = {
     "alignment": "alignment",
     "uniformity": "uniformity",
     "prototype_uniformity": "of prototypes",
-    "prototype_cosine": "|cos| of prototypes",
+    "prototype_cosine": "cosine of prototypes",
 }
 PERCENT = ("accuracy", "miou", "many_to_one_accuracy")
 CLUSTERS = {"scenes": 8, "camvid": 11, "dubai": 5}
@@ -82,7 +84,7 @@ def config_of(method: str, arguments: argparse.Namespace, seed: int) -> ConfigDi
     config.train.update(
         {"seed": seed, "epochs": 0, "steps": 1_000_000, "seconds": arguments.seconds}
     )
-    config.train.update({"monitor_every": 0, "save_every": 1_000_000})
+    config.train.update({"monitor_every": 0, "save_every": 1_000_000, "log_every": 5})
     config.optim.schedule = "constant"
     if arguments.root:
         config.data.root = arguments.root
@@ -188,9 +190,22 @@ def figure(found: dict[str, list[dict[str, float]]], arguments: argparse.Namespa
     axes[0].set_ylabel("Hungarian accuracy, %")
     axes[1].set(xlabel="uniformity of pixels", ylabel="alignment with prototypes")
     axes[2].set(xlabel="step", ylabel="loss / first loss")
-    axes[2].legend()
+    if axes[2].lines:
+        axes[2].legend()
     plot.tight_layout()
     plot.savefig(arguments.workdir / f"{arguments.data}.png", dpi=110)
+
+
+def pictures(arguments: argparse.Namespace) -> None:
+    """Draws the same test images as each method segments them, first seed."""
+    seed = int(arguments.seeds.partition(",")[0])
+    results = [
+        dataclasses.replace(result, name=method)
+        for method in arguments.methods.split(",")
+        for result in load_results(place_of(method, arguments, seed) / "evaluation")
+    ]
+    plot = report.figures.sample_grid(results, 6)
+    plot.savefig(arguments.workdir / f"{arguments.data}_samples.png", dpi=110)
 
 
 def main() -> None:
@@ -218,6 +233,7 @@ def main() -> None:
     shown = table(found)
     write_atomic(arguments.workdir / f"{arguments.data}.md", shown)
     figure(found, arguments)
+    pictures(arguments)
     print(shown)
 
 
