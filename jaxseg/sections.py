@@ -93,7 +93,8 @@ class TrainSection:
     monitor_every: int = 100  # steps between looks at the collapse monitor; 0 = never
     evaluate_every: int = 0  # steps between evaluations of the trained model; 0 = at the end alone
     # End after so many seconds of training, if the steps are not done by then; 0 = no limit. What
-    # comes before the end of the first step, compiling above all, is not counted.
+    # comes before the end of the first step, compiling above all, is not counted. In a run of one
+    # process, for the clocks of several would not agree on the last step.
     seconds: int = 0
     samples: int = 8  # test images shown in pictures
     init_from: str = ""  # work directory of another run to start from
