@@ -93,6 +93,7 @@ def infoseg(clusters: int) -> ConfigDict:
             "keep": 2,
             "monitor_every": 100,
             "evaluate_every": 0,
+            "seconds": 0,  # end after so many seconds of training; 0 = no limit
             "samples": 8,
             "init_from": "",
             "init_groups": (),
@@ -120,6 +121,7 @@ def evaluation(model: str = "trained", **fields) -> ConfigDict:
         "absent": "drop",  # a class neither labelled nor predicted; or "zero": counts as IoU 0
         "refine": "none",  # or "crf", "pamr"
         "tile": 0,  # side of the squares that large images are predicted in; 0 = whole
+        "alignment": False,  # alignment and uniformity of the features too
         "things": (),  # names of classes to score apart from the others; () = those of COCO-27
     }
     return ConfigDict(entry | fields)

@@ -240,6 +240,7 @@ def _evaluator(name: str, section: EvalSection, probe: Any, data: Data, samples:
         refine=refine,
         tile=section.tile,
         things=things_of(name, section, test.classes.get(section.label, ())),
+        alignment=section.alignment,
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar, Protocol
 
 import jax
+import jax.numpy as jnp
 from flax import struct
 
 Array = jax.Array
@@ -57,6 +58,15 @@ class Batch(struct.PyTreeNode):
         if self.image is None:
             raise ValueError("this batch holds no images; the method needs some")
         return self.image[:, 0]
+
+    @property
+    def valid_pixels(self) -> Array:
+        """bool[B H W], true on the real pixels of real images: no padding, nothing to fill up."""
+        height, width = self.first_view.shape[1:3]
+        sizes = jnp.asarray(self.size)[:, 0]
+        rows = jnp.arange(height).reshape(1, -1, 1) < sizes[:, 0].reshape(-1, 1, 1)
+        columns = jnp.arange(width).reshape(1, 1, -1) < sizes[:, 1].reshape(-1, 1, 1)
+        return rows & columns & (self.index >= 0).reshape(-1, 1, 1)
 
     def view(self, number: int) -> Array:
         """Returns a view of each: tokens f16[B h w D] if there are any, else images u8[B H W Ch].

@@ -17,6 +17,7 @@ from absl import logging
 
 from jaxseg.core import Array, Batch, Output, Stream, UserError
 from jaxseg.evaluation import matching, scores
+from jaxseg.evaluation.alignment import Alignment
 from jaxseg.evaluation.outputs import (
     Predict,
     for_pictures,
@@ -24,7 +25,6 @@ from jaxseg.evaluation.outputs import (
     probabilities,
     real_outputs,
     tiled,
-    valid_pixels,
 )
 from jaxseg.evaluation.probes import Argmax, Cluster
 from jaxseg.evaluation.retrieval import Retrieval, Truth
@@ -64,6 +64,7 @@ class Evaluator:
             probabilities at the labels' resolution, such as a dense CRF; None = none.
         tile: side in pixels of the squares that images are predicted in; 0 = whole. See `tiled`.
         things: classes that are scored apart from the others, the stuff; () = no such scores.
+        alignment: whether to measure alignment and uniformity of the features too.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Evaluator:
     refine: Refine | None = None
     tile: int = 0
     things: tuple[int, ...] = ()
+    alignment: bool = False
 
     def __post_init__(self):
         options = {"upsample": UPSAMPLING, "matching": MATCHINGS, "absent": ABSENT}
@@ -111,13 +113,13 @@ class Evaluator:
 
         def clusters(batch: Batch) -> tuple[Array, int, Output]:
             output = predict(batch.view(0))
-            logits = self.probe.scores(fitted, output, valid_pixels(batch))
+            logits = self.probe.scores(fitted, output, batch.valid_pixels)
             return self._labels(logits, batch), logits.shape[-1], output
 
-        confusion, usage = self._measure(clusters)
+        confusion, usage, alignment = self._measure(clusters)
         found = Result(
             self.name,
-            _usage_scalars(usage),
+            _usage_scalars(usage) | (alignment.result() if alignment else {}),
             usage,
             self.classes,
             self._samples(clusters),
@@ -150,7 +152,7 @@ class Evaluator:
                     f"evals.{self.name}: the training split has no label {self.label!r}, which "
                     "this probe looks up; name another data.train_split, or another probe."
                 )
-            truth = Truth(batch.label[self.label], valid_pixels(batch), len(self.classes))
+            truth = Truth(batch.label[self.label], batch.valid_pixels, len(self.classes))
             yield predict(batch.view(0)), truth
 
     def _scored(self, found: Result, confusion: scores.Confusion) -> Result:
@@ -176,21 +178,25 @@ class Evaluator:
         if self.refine is None:
             return label_map(logits, height, width, self.upsample)
         shares = probabilities(logits, height, width, self.upsample)
-        refined = self.refine(shares, batch.first_view, valid_pixels(batch))
+        refined = self.refine(shares, batch.first_view, batch.valid_pixels)
         return jnp.argmax(refined, axis=-1).astype(jnp.int32)
 
-    def _measure(self, clusters) -> tuple[scores.Confusion | None, np.ndarray]:
-        confusion, usage = None, np.zeros(0, np.int64)
+    def _measure(self, clusters) -> tuple[scores.Confusion | None, np.ndarray, Alignment | None]:
+        confusion, usage, alignment = None, np.zeros(0, np.int64), None
         for batch in self.test_stream():
-            prediction, count, _ = clusters(batch)
+            prediction, count, output = clusters(batch)
             if not usage.size:
                 usage = np.zeros(count, np.int64)
-            usage += np.asarray(_usage(prediction, valid_pixels(batch), count), np.int64)
+            usage += np.asarray(_usage(prediction, batch.valid_pixels, count), np.int64)
             if self.classes and self.label in batch.label:
                 if confusion is None:
                     confusion = scores.Confusion.zeros(count, len(self.classes))
                 confusion = confusion.update(prediction, batch.label[self.label])
-        return confusion, usage
+            if self.alignment:
+                if alignment is None:
+                    alignment = Alignment.zeros(count, output.features.shape[-1])
+                alignment = _aligned(alignment, output, prediction, batch)
+        return confusion, usage, alignment
 
     def _samples(self, clusters) -> Samples:
         images, labels, predictions = [], [], []
@@ -214,6 +220,21 @@ class Evaluator:
         return Samples(images, known, predictions, dict(extra))
 
 
+def _aligned(record: Alignment, output: Output, prediction: Array, batch: Batch) -> Alignment:
+    """Returns the record with the features of a batch, by their clusters i32[B H W], added.
+
+    The vectors in `Output.aux` under "semantics" are the method's own of its clusters.
+    """
+    shape = output.features.shape[:3]
+    labels, valid = (
+        jax.image.resize(x, shape, "nearest") for x in (prediction, batch.valid_pixels)
+    )
+    own = output.aux.get("semantics")
+    if own is not None and own.shape[1] != len(record.counts):
+        own = None  # the clusters are a probe's
+    return record.update(output.features, labels, valid, batch.index, own)
+
+
 def _usage_scalars(usage: np.ndarray) -> dict[str, float]:
     return {
         "clusters": float(usage.size),
@@ -235,7 +256,7 @@ def collapse_monitor(stream: Stream) -> Callable[[Predict], dict[str, float]]:
             if logits is None:
                 return {}
             labels = label_map(logits, *batch.first_view.shape[1:3], "nearest")
-            found = _usage(labels, valid_pixels(batch), logits.shape[-1])
+            found = _usage(labels, batch.valid_pixels, logits.shape[-1])
             usage = usage + np.asarray(found, np.int64)
         scalars = _usage_scalars(usage)
         if scalars["clusters"] > 1 and scalars["effective_clusters"] < 1.2:

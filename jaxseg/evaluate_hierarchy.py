@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxseg.core import Array, Batch, Output, Stream, UserError
 from jaxseg.evaluation.hierarchy import LEVELS, Hierarchy, HierarchyScores
-from jaxseg.evaluation.outputs import Predict, for_pictures, tiled, valid_pixels
+from jaxseg.evaluation.outputs import Predict, for_pictures, tiled
 from jaxseg.evaluation.regions import compare
 from jaxseg.record import Result, Samples
 
@@ -97,7 +97,7 @@ class HierarchyEvaluator:
         height, width = batch.first_view.shape[1:3]
         levels = [
             np.asarray(jax.image.resize(x, (len(x), height, width), "nearest"))
-            for x in self.probe.levels(output, valid_pixels(batch))
+            for x in self.probe.levels(output, batch.valid_pixels)
         ]
         labels = {}
         for name in self.probe.labels if batch.label else ():

@@ -11,6 +11,7 @@ import numpy as np
 from jaxseg.writer import write_atomic
 
 _PARTITION = {"accuracy": "Acc", "miou": "mIoU"}
+_SPREAD = ("alignment", "uniformity", "prototype_uniformity", "prototype_cosine")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,14 +178,21 @@ def _cluster_table(results: list[Result]) -> str:
     }
     parts = {f"{p}_{s}": f"{p} {h} %" for p in ("things", "stuff") for s, h in _PARTITION.items()}
     parts = {key: head for key, head in parts.items() if any(key in r.scalars for r in results)}
+    spread = [key for key in _SPREAD if any(key in r.scalars for r in results)]
     rows = [
         (
             r.name + " *" * r.supervised,
-            [*_percentages(r, list(columns)[:3]), _used(r), *_percentages(r, parts)],
+            [
+                *_percentages(r, list(columns)[:3]),
+                _used(r),
+                *_percentages(r, parts),
+                *(f"{r.scalars[key]:.2f}" if key in r.scalars else "-" for key in spread),
+            ],
         )
         for r in results
     ]
-    table = _table([*columns.values(), *parts.values()], rows)
+    heads = [*columns.values(), *parts.values(), *(key.replace("_", " ") for key in spread)]
+    table = _table(heads, rows)
     if any(r.supervised for r in results):
         table += "\n* has learned from labels: an upper mark, not a segmentation without labels"
     return table

@@ -173,11 +173,12 @@ class Run:
             checkpoints=checkpoints, best=best, writer=writer, refit_every=self.train.refit_every,
             save_every=self.train.save_every, log_every=self.train.log_every,
             max_nonfinite=self.train.max_nonfinite, hooks=self._hooks(writer), stop=stop,
+            seconds=self.train.seconds,
         )  # fmt: skip
         # The first step is given the state's buffers; the untrained network is wanted again.
         state = loop.run(jax.tree.map(jnp.copy, state))
         writer.close()
-        done = int(state.step) == self.steps
+        done = loop.ended(state)
         if done:
             conclude(loop, state, self.final)
         return done

@@ -92,6 +92,10 @@ class TrainSection:
     keep: int = 2  # checkpoints kept
     monitor_every: int = 100  # steps between looks at the collapse monitor; 0 = never
     evaluate_every: int = 0  # steps between evaluations of the trained model; 0 = at the end alone
+    # End after so many seconds of training, if the steps are not done by then; 0 = no limit. What
+    # comes before the end of the first step, compiling above all, is not counted. In a run of one
+    # process, for the clocks of several would not agree on the last step.
+    seconds: int = 0
     samples: int = 8  # test images shown in pictures
     init_from: str = ""  # work directory of another run to start from
     init_groups: tuple[str, ...] = ()  # which of its groups (and "extra"); () = all that fit
@@ -100,6 +104,7 @@ class TrainSection:
         check_range(
             "train", self, seed=0, steps=0, epochs=0, refit_every=-1, max_nonfinite=1, log_every=1,
             save_every=1, keep=1, monitor_every=0, evaluate_every=0, samples=1,
+            seconds=0,
         )  # fmt: skip
         if self.select not in SELECTIONS:
             raise UserError(f"train.select is {self.select!r}; it is one of {SELECTIONS}.")
@@ -129,6 +134,7 @@ class EvalSection:
     # Names of the classes that are things: they and the rest are scored apart as well. () = none,
     # or the first 12 of COCO's 27 classes.
     things: tuple[str, ...] = ()
+    alignment: bool = False  # measure alignment and uniformity of the features too
 
 
 def call(section: str, function: Callable, values: Mapping[str, Any], **given: Any) -> Any:

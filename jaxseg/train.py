@@ -202,6 +202,8 @@ class Loop:
         log_every: steps between lines of metrics; hooks: what else happens now and then.
         max_nonfinite: skipped steps in a row that stop the run.
         stop: asked after every step; true = save and return early (a signal has come).
+        seconds: of training after which the run ends before `steps`; 0 = no limit. They count from
+            the end of the first step on, over all resumptions.
     """
 
     method: Method
@@ -222,6 +224,7 @@ class Loop:
     max_nonfinite: int = 5
     hooks: tuple[Hook, ...] = ()
     stop: Callable[[], bool] = lambda: False
+    seconds: float = 0
 
     def run(self, state: State) -> State:
         """Returns the state after the last step taken; `state` is donated.
@@ -237,6 +240,8 @@ class Loop:
         self._guard = NonFiniteGuard(self.max_nonfinite)
         self._window: dict[str, clu_metrics.Average] = {}
         self._refit_seconds = 0.0  # since the last line of metrics
+        self._spent = notes.get("seconds", 0.0)  # by the processes before this one
+        self._began: float | None = None
         start = int(state.step)
         self._progress = Progress(self.steps, start, self.batch_size)
         try:
@@ -248,13 +253,22 @@ class Loop:
                 self.best.wait()
         return state
 
+    @property
+    def spent(self) -> float:
+        """Seconds of training so far, without what came before each process's first step."""
+        return self._spent + (time.perf_counter() - self._began if self._began else 0.0)
+
+    def ended(self, state: State) -> bool:
+        """Says whether a state that `run` returned is that of the end of training."""
+        return int(state.step) == self.steps or 0 < self.seconds <= self.spent
+
     def _run_from(self, start: int, state: State) -> State:
         keys = jax.random.fold_in(self.key, 0), jax.random.fold_in(self.key, 1)
         step_fn = compile_step(make_step(self.method, self.transforms, keys[0]), self.mesh)
         batches = self.batches(start) if start < self.steps else iter(())
         pending = None
         refit_every = self.steps_per_epoch if self.refit_every < 0 else self.refit_every
-        for step in range(start, self.steps):
+        for step in range(start, start if self.ended(state) else self.steps):
             refit_due = refit_every > 0 and step % refit_every == 0
             save_due = step > start and step % self.save_every == 0
             if refit_due or save_due:
@@ -268,11 +282,14 @@ class Loop:
             # would stand idle while the host prepares the next.
             self._flush(pending, state)
             pending = (step + 1, metrics)
+            if self._began is None:
+                jax.block_until_ready(metrics)
+                self._began = time.perf_counter()
             if self._boundary(step + 1):
                 self._flush(pending, state)
                 pending = None
                 self._run_hooks(step + 1, state)
-            if self.stop():
+            if self.stop() or 0 < self.seconds <= self.spent:
                 break
         self._flush(pending, state)
         self._save(state)
@@ -282,7 +299,7 @@ class Loop:
         if self.best:
             # The notes say that the best state is on disk, so it has to be there before them.
             self.best.wait()
-        self.checkpoints.save(state, self._epoch.notes())
+        self.checkpoints.save(state, self._epoch.notes() | {"seconds": self.spent})
 
     def _boundary(self, done: int) -> bool:
         """Says whether the state after `done` steps is needed on the host now."""

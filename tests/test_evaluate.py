@@ -78,6 +78,23 @@ def test_a_right_segmentation_scores_one():
     assert result.iou == [1, 1]
 
 
+@pytest.mark.parametrize("labelled", [True, False])
+def test_alignment_counts_real_pixels_and_needs_no_labels(labelled):
+    def own(image):
+        # Vectors of the method's own: those of the features, and one that is never used.
+        semantics = jnp.tile(jnp.asarray([[[1.0, 0], [0, 2], [1, 1]]]), (len(image), 1, 1))
+        return predict(image).replace(aux={"semantics": semantics})
+
+    result = make(labelled=labelled, alignment=True).run(jax.jit(own), jax.random.key(0))
+    # Features are (1, 0) and (0, 1): at one with their clusters, which are orthogonal.
+    for name in ("alignment", "prototype_cosine", "semantic_alignment"):
+        assert result.scalars[name] == pytest.approx(0, abs=1e-6)
+    assert result.scalars["prototype_uniformity"] == pytest.approx(-4)
+    assert result.scalars["semantic_cosine"] == pytest.approx(2 * 0.5**0.5 / 3)
+    assert "prototype uniformity" in score_table([result]).splitlines()[0]
+    assert "alignment" not in make().run(jax.jit(predict), jax.random.key(0)).scalars
+
+
 def test_a_cluster_probe_never_sees_padding():
     result = make(Cluster(2, points=1000, rounds=5)).run(jax.jit(predict), jax.random.key(0))
     assert result.scalars["accuracy"] == 1

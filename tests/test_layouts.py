@@ -63,6 +63,10 @@ SMALL: dict[str, tuple[dict, dict]] = {
     "segsort": (
         PYRAMID | {"train_stride": 8, "slots": 32}, {"channels": 3, "regions": "graph"},
     ),
+    "san": (
+        {"clusters": 2, "features": 8, "blocks": 1, "heads": 2, "trained_cells": 4,
+         "decoder_width": 4}, {},
+    ),
     "supervised": (PYRAMID | {"classes": 200}, {"channels": 3}),
 }  # fmt: skip
 

@@ -125,6 +125,18 @@ def test_resuming_at_a_refit_repeats_it(tmp_path):
     assert_same(whole, make_loop(tmp_path / "half", refit_every=4).run(start()))
 
 
+def test_a_time_budget_ends_the_run_for_good(tmp_path):
+    loop = make_loop(tmp_path, seconds=1e-6)
+    state = loop.run(start())
+    assert int(state.step) == 1
+    assert loop.ended(state)
+    again = make_loop(tmp_path, seconds=1e-6)
+    assert int(again.run(start()).step) == 1
+    longer = make_loop(tmp_path, seconds=1e6)
+    assert longer.ended(longer.run(start()))
+    assert longer.checkpoints.latest() == 8
+
+
 def test_inactive_groups_stay_as_they_are(tmp_path):
     state = make_loop(tmp_path, steps=1).run(start())
     assert not np.asarray(state.params["b"]["w"]).any()

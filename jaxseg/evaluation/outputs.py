@@ -78,15 +78,6 @@ def tiled(predict: Predict, side: int) -> Predict:
     return stitched
 
 
-def valid_pixels(batch: Batch) -> Array:
-    """Returns bool[B H W], true on the real pixels of real images."""
-    height, width = batch.first_view.shape[1:3]
-    sizes = jnp.asarray(batch.size)[:, 0]
-    rows = jnp.arange(height).reshape(1, -1, 1) < sizes[:, 0].reshape(-1, 1, 1)
-    columns = jnp.arange(width).reshape(1, 1, -1) < sizes[:, 1].reshape(-1, 1, 1)
-    return rows & columns & (batch.index >= 0).reshape(-1, 1, 1)
-
-
 def map_maps(
     output: Output, change: Callable[[Array], Array], rest: Callable[[Array], Array] = lambda x: x
 ) -> Output:

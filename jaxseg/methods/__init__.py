@@ -7,6 +7,7 @@ from jaxseg.methods.hsg import HSG
 from jaxseg.methods.iic import IIC
 from jaxseg.methods.infoseg import InfoSeg
 from jaxseg.methods.picie import PiCIE
+from jaxseg.methods.san import SAN
 from jaxseg.methods.segsort import SegSort
 from jaxseg.methods.smooseg import SmooSeg
 from jaxseg.methods.stego import STEGO
@@ -19,6 +20,7 @@ METHODS: dict[str, type[Method]] = {
     "iic": IIC,
     "infoseg": InfoSeg,
     "picie": PiCIE,
+    "san": SAN,
     "segsort": SegSort,
     "smooseg": SmooSeg,
     "stego": STEGO,

@@ -45,6 +45,8 @@ class VisionTransformer(nn.Module):
         swiglu: a gated feed-forward layer, SiLU(x W1) * (x W2), in the place of GELU(x W).
         hidden: features inside the feed-forward layer; 0 = 4 width.
         epsilon: of the norms.
+        remat: whether the backward pass computes each block again in the place of keeping what is
+            inside it; not with "rotary".
         dtype: of the matrix products; parameters, norms, softmax and the residual sum are float32.
     """
 
@@ -59,6 +61,7 @@ class VisionTransformer(nn.Module):
     swiglu: bool = False
     hidden: int = 0
     epsilon: float = 1e-6
+    remat: bool = False
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -70,8 +73,10 @@ class VisionTransformer(nn.Module):
             attention: also return the last block's attention. Static.
 
         Raises:
-            ValueError: a side is no multiple of the patch.
+            ValueError: a side is no multiple of the patch, or `remat` with "rotary".
         """
+        if self.remat and self.positions == "rotary":
+            raise ValueError("a transformer with rotary positions cannot be rematerialised")
         x = self._embed(image)
         grid = (x.shape[1], x.shape[2])
         x = x.reshape(x.shape[0], -1, self.width)
@@ -88,8 +93,9 @@ class VisionTransformer(nn.Module):
             registers = self.param("registers", _INIT, (self.registers, self.width))
             extra = jnp.concatenate([extra, registers])
         x = jnp.concatenate([jnp.broadcast_to(extra, (x.shape[0], *extra.shape)), x], axis=1)
+        kind = nn.remat(_Block, static_argnums=(3,)) if self.remat else _Block
         for i in range(self.blocks):
-            block = _Block(
+            block = kind(
                 self.heads,
                 self.hidden or 4 * self.width,
                 self.layer_scale,

@@ -143,7 +143,7 @@ def flip_where(mask: Array, x: Array) -> Array:
 def augment(
     key: Array,
     image: Array,
-    amounts: tuple[float, float, float, float],
+    amounts: tuple[float, ...],
     jitter_share: float,
     grey_share: float,
     blur_share: float = 0.0,

@@ -34,6 +34,12 @@ HSG = {
     "sizes": (4, 2), "heads": 2, "hidden": 16, "layers": (1, 1), "positions": 4, "trained_cells": 4
 }  # fmt: skip
 
+
+def san(**fields) -> Method:
+    small = {"clusters": 3, "features": 16, "blocks": 1, "heads": 2, "trained_cells": 4}
+    return METHODS["san"](**small, stem=4, decoder_width=8, **fields)
+
+
 # Each method in the forms that run different code. A method without parameters has no step to test.
 FORMS = {
     "infoseg": infoseg(),
@@ -62,6 +68,11 @@ FORMS = {
     "iic-res12": METHODS["iic"](**IIC, network="res12", stem=8),
     "hsg": METHODS["hsg"](**SEGMENTS, **HSG),
     "segsort": METHODS["segsort"](**SEGMENTS, head="psp", remat=True, dtype="bfloat16"),
+    "san": san(),
+    "san-chunks": san(chunk=300, remat=True, dtype="bfloat16", matcher="softmax", norm="none"),
+    "san-resnets": san(encoder="resnet18", generator="resnet18", jitter=(0.1,) * 4, grey_share=0.2),
+    "san-unets": san(encoder="unet", generator="unet", scope="image", consistency="images"),
+    "san-terms": san(matcher="none", orthogonality_weight=0.1, cosine_weight=0.1),
     "supervised": METHODS["supervised"](classes=3, backbone="resnet_tiny", dim=16),
     "online-probes": OnlineProbes(smooseg(), classes=4, clusters=5),
 }
@@ -71,8 +82,8 @@ ON_REGIONS = tuple(form for form in FORMS if form.startswith(("hsg", "segsort"))
 ON_TOKENS = ("smooseg-bf16", "online-probes")
 # One of each method, for what takes long.
 PLAIN = (
-    "infoseg", "smooseg", "stego", "picie", "deepcluster", "iic", "hsg", "supervised",
-    "online-probes",
+    "infoseg", "smooseg", "stego", "picie", "deepcluster", "iic", "hsg", "san",
+    "supervised", "online-probes",
 )  # fmt: skip
 
 

@@ -1,0 +1,12 @@
+"""Ablation of SAN on COCO-Stuff-3: a ResNet-18 as semantic generator.
+
+python -m jaxseg.main --config=configs/san_cocostuff3_generator_resnet18.py --config.data.root=DIR
+
+Hardware and hours: not run. Published: 77.8 Acc; measured: not run.
+"""
+
+from configs import san_base, san_cocostuff3
+
+
+def get_config():
+    return san_base.variant(san_cocostuff3.get_config(), "generator_resnet18")
