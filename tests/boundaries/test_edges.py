@@ -47,7 +47,7 @@ def test_suppression_is_that_of_a_loop_over_pixels():
     rng = np.random.default_rng(0)
     strength = rng.random((21, 33), np.float32)
     edges = Edges(strength, (rng.random((21, 33)) * np.pi).astype(np.float32))
-    expected = slow_suppression(*edges)
+    expected = slow_suppression(edges.strength, edges.angle)
     found = suppressed(edges)
     assert found.dtype == np.float32
     assert 0.05 < (found > 0).mean() < 0.5

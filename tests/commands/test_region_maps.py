@@ -47,7 +47,8 @@ def images(tmp_path):
 
 
 def run(images, out, *more):
-    return prepare.main(["regions", f"--images={images}", f"--out={out}", "--processes=2", *more])
+    flags = [f"--images={images}", f"--out={out}", "--processes=2", "--edges=gradient"]
+    return prepare.main(["regions", *flags, *more])
 
 
 def settings(images, out, kind=Settings, side=2048):
