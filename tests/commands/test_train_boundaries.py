@@ -110,5 +110,5 @@ def test_a_stopped_run_goes_on_and_ends_the_same(tmp_path, small, monkeypatch, c
         np.testing.assert_allclose(whole[name], resumed[name], rtol=1e-5, atol=1e-6)
     with pytest.raises(SystemExit, match=r"holds a run with .*'rate': 0\.002.*give the same"):
         run("stopped", "--rate", "0.1")
-    with pytest.raises(UserError, match="no split .nonsense."):
+    with pytest.raises(UserError, match="no split 'nonsense'"):
         command.read_split(str(tmp_path / "data"), "nonsense")
