@@ -46,7 +46,8 @@ def hierarchy(model: str = "trained", **fields) -> ConfigDict:
 def scenes(config: ConfigDict, name: str, sizes: tuple[int, ...]) -> ConfigDict:
     """Sets the evaluations of method `name`, which has levels of `sizes`, on the embedded scenes.
 
-    The untrained network and plain colours are scored by the same measures.
+    The untrained network, plain colours and contours are scored by the same measures; `sizes` are
+    not those of the contours' levels, which are 12, 6 and 3.
     """
     regions = {
         "labels": ("class", "part", "instance"),
@@ -62,6 +63,7 @@ def scenes(config: ConfigDict, name: str, sizes: tuple[int, ...]) -> ConfigDict:
             f"{name}_levels": hierarchy(**regions),
             "untrained_levels": hierarchy("untrained", **grouped),
             "colour_levels": hierarchy("colour", **grouped),
+            "contours_levels": hierarchy("contours", **regions),
         }
     )
     return config

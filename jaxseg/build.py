@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from jaxseg.boundaries.contours import Contours
 from jaxseg.core import Batch, Method, PyTree, UserError, check_range
 from jaxseg.data import SOURCES
 from jaxseg.data.cache import Cached
@@ -31,8 +32,13 @@ from jaxseg.train import Transforms
 from jaxseg.views.geometry import EvalView, TrainView
 
 # What an entry of `evals` may score: this run's network, trained or as drawn, or a method that has
-# nothing to learn.
-MODELS: dict[str, type[Method] | None] = {"trained": None, "untrained": None, "colour": Colour}
+# nothing to learn; "contours" has levels alone.
+MODELS: dict[str, type[Method] | None] = {
+    "trained": None,
+    "untrained": None,
+    "colour": Colour,
+    "contours": Contours,
+}
 
 
 def make_method(values: Mapping[str, Any]) -> Method:

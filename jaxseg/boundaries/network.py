@@ -59,7 +59,7 @@ def network_edges(
         for flipped in (False, True)[: 1 + mirror]:
             found = _cells(seen[:, ::-1] if flipped else seen, weights)
             found = found[:, ::-1] if flipped else found
-            total += _to_pixels(found, height, width)
+            total += to_pixels(found, height, width)
     return with_angles(total / (len(scales) * (1 + mirror)))
 
 
@@ -69,19 +69,21 @@ def _cells(image: np.ndarray, weights: str | os.PathLike[str]) -> np.ndarray:
     below, right = -height % _MULTIPLE, -width % _MULTIPLE
     # BORDER_REFLECT repeats an image that is smaller than its padding as often as needed.
     padded = cv2.copyMakeBorder(np.ascontiguousarray(image), 0, below, 0, right, cv2.BORDER_REFLECT)
-    probability = np.asarray(_apply(_load(os.fspath(weights)), padded[None]))[0]
+    probability = np.asarray(_apply(load_network(os.fspath(weights)), padded[None]))[0]
     return probability[: -(-height // 2), : -(-width // 2)]
 
 
-def _to_pixels(cells: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Interpolates cells to pixels f32[H W], whatever the scale that they were found at."""
+def to_pixels(cells: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Interpolates cells f32[h w] to pixels f32[H W], whatever the scale of either."""
     return cv2.resize(np.ascontiguousarray(cells), (width, height), interpolation=cv2.INTER_LINEAR)
 
 
-@jax.jit
-def _apply(variables: PyTree, image: jax.Array) -> jax.Array:
-    """Maps u8[B H W 3] to probabilities f32[B H/2 W/2]."""
+def cell_strength(variables: PyTree, image: jax.Array) -> jax.Array:
+    """Maps u8[B H W 3], of sides that NET.multiple divides, to probabilities f32[B H/2 W/2]."""
     return jax.nn.sigmoid(NET.apply(variables, image.astype(jnp.float32) / 127.5 - 1, False)[0])
+
+
+_apply = jax.jit(cell_strength)
 
 
 def write_network(path: pathlib.Path, variables: PyTree) -> None:
@@ -97,8 +99,8 @@ def write_network(path: pathlib.Path, variables: PyTree) -> None:
 
 
 @functools.lru_cache(maxsize=4)
-def _load(path: str) -> PyTree:
-    """Reads what `write_network` wrote, as float32."""
+def load_network(path: str | os.PathLike[str]) -> PyTree:
+    """Reads what `write_network` wrote, as NumPy's float32; UserError as of `network_edges`."""
     try:
         stored = safetensors.numpy.load_file(path)
     except (OSError, safetensors.SafetensorError) as error:

@@ -37,6 +37,11 @@ class Hierarchy:
         merged = np.searchsorted(self._merges, threshold, side="right")
         return len(self._merges) + 1 - int(merged)
 
+    def threshold(self, limit: int) -> float:
+        """Returns the lowest threshold at which there are at most `limit` regions, 1 or more."""
+        left = len(self._merges) + 1 - limit
+        return float(self._merges[left - 1]) if left > 0 else 0.0
+
     def regions(self, threshold: float) -> np.ndarray:
         """Returns the connected regions at a threshold as i32[H W], from 0 on without gaps."""
         cut = higra.labelisation_horizontal_cut_from_threshold(

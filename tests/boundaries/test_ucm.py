@@ -46,6 +46,14 @@ def test_regions_are_the_components_of_the_benchmarks_map(hierarchy):
         assert set(np.unique(regions)) == set(range(hierarchy.count(float(np.float32(t)) + 1e-7)))
 
 
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, 20, 10_000])
+def test_a_threshold_is_the_lowest_with_so_few_regions(hierarchy, limit):
+    threshold = hierarchy.threshold(limit)
+    assert hierarchy.count(threshold) <= limit
+    if threshold > 0:
+        assert hierarchy.count(np.nextafter(threshold, 0)) > limit
+
+
 def test_regions_are_connected_and_nested(hierarchy):
     finer = hierarchy.pieces
     for t in thresholds(hierarchy):
