@@ -17,7 +17,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from jaxseg.boundaries.coherent import Cut, coherent_regions
-from jaxseg.boundaries.detectors import DETECTORS, Detect
+from jaxseg.boundaries.detectors import DETECTORS, SHIPPED, Detect
 from jaxseg.core import UserError
 from jaxseg.data.disk import new_file
 from jaxseg.data.images import read_image, read_label
@@ -48,10 +48,13 @@ class Settings:
         return pick("--edges", self.edges, DETECTORS)(self.model)
 
     def identity(self) -> dict[str, Any]:
-        """Returns what all maps of one folder have in common, as JSON gives it back."""
+        """Returns what all maps of one folder have in common, as JSON gives it back.
+
+        Of the model it is the sha256, also of one that comes with the package.
+        """
         model = ""
-        if self.model:
-            with open(self.model, "rb") as file:
+        if path := self.model or SHIPPED.get(self.edges):
+            with open(path, "rb") as file:
                 model = hashlib.file_digest(file, "sha256").hexdigest()
         cut = dataclasses.asdict(self.cut)
         return {"edges": self.edges, "model": model, **cut, "side": self.side}

@@ -1,6 +1,7 @@
 """python -m jaxseg.prepare regions: what it makes, leaves, resumes and reports."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -18,6 +19,7 @@ from jaxseg.boundaries import coherent
 from jaxseg.boundaries.coherent import PRESETS, Cut, coherent_regions
 from jaxseg.boundaries.edges import with_angles
 from jaxseg.boundaries.gradient import gradient_edges
+from jaxseg.boundaries.network import WEIGHTS
 from jaxseg.commands import prepare, region_pool
 from jaxseg.commands.region_map import Settings, count_regions, make_map
 from jaxseg.commands.regions import histogram
@@ -120,6 +122,17 @@ def test_maps_made_otherwise_are_not_mixed(images, maps, capsys):
     assert "3 images, 0 of them done before" in capsys.readouterr().out
 
 
+def test_maps_know_the_weights_that_made_them(images, maps, tmp_path):
+    shipped = dataclasses.replace(settings(images, maps), edges="network")
+    same = dataclasses.replace(shipped, model=str(WEIGHTS))
+    assert shipped.identity() == same.identity()
+    assert shipped.identity()["model"] == hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(b"other")
+    assert dataclasses.replace(shipped, model=str(other)).identity() != shipped.identity()
+    assert settings(images, maps).identity()["model"] == ""
+
+
 def test_a_damaged_map_is_made_again(images, maps, capsys):
     (maps / "a.png").write_bytes(b"\x89PNG")
     assert run(images, maps, "--processes=1") == 0
@@ -148,6 +161,7 @@ def test_maps_are_taken_by_training_and_by_packing(images, maps, tmp_path):
         (["--edges=line"], "line"),
         (["--edges=structured_forest"], "structured_forest edges need a model"),
         (["--edges=structured_forest", "--model=/no.yml"], "no structured forest '/no.yml'"),
+        (["--edges=network", "--model=/no.file"], "cannot read the boundary network /no.file"),
         (["--preset=none"], "none"),
         (["--limit=0"], "the cut's limit is 0"),
         (["--start=2"], "the cut's start is 2"),
