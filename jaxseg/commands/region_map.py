@@ -68,8 +68,15 @@ class Settings:
         return pathlib.Path(self.out, os.path.splitext(name)[0] + ".png")
 
     def read(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Reads an image u8[H W 3] and its map i32[H W]."""
-        return read_image(self.image(name)), read_label(self.map(name))
+        """Reads an image u8[H W 3] and its map i32[H W]. Raises UserError if they do not fit."""
+        image, regions = read_image(self.image(name)), read_label(self.map(name))
+        if image.shape[:2] != regions.shape:
+            raise UserError(
+                f"the map {self.map(name)} is {regions.shape[0]} x {regions.shape[1]}, its image "
+                f"{image.shape[0]} x {image.shape[1]}, so that the image is another one since. "
+                "Remove the map and give the same command again"
+            )
+        return image, regions
 
 
 class Outcome(NamedTuple):

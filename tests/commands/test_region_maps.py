@@ -140,6 +140,12 @@ def test_a_damaged_map_is_made_again(images, maps, capsys):
     assert count_regions(maps / "a.png") == read_label(maps / "a.png").max() + 1
 
 
+def test_an_image_that_was_replaced_is_told(images, maps):
+    Image.new("RGB", (9, 8)).save(images / "a.png")
+    with pytest.raises(UserError, match=r"a\.png is 50 x 70, its image 8 x 9.*Remove the map"):
+        run(images, maps)
+
+
 def test_maps_are_taken_by_training_and_by_packing(images, maps, tmp_path):
     source, line = open_regions(open_folder(str(images)), str(maps), 48)
     assert str(maps) in line
@@ -317,6 +323,12 @@ def test_beam_makes_the_same_maps(images, tmp_path, capsys):
     for name in NAMES:
         path = (out / name).with_suffix(".png")
         np.testing.assert_array_equal(read_label(path), expected(read_image(images / name)))
+
+
+def test_a_runner_that_beam_does_not_know_is_told(images, tmp_path):
+    pytest.importorskip("apache_beam")
+    with pytest.raises(UserError, match=r"Beam does not take --runner=Nonsense: .*DirectRunner"):
+        run(images, tmp_path / "out", "--runner=Nonsense")
 
 
 def test_without_beam_it_says_what_to_install(images, tmp_path, monkeypatch):
