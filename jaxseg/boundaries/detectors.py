@@ -1,13 +1,14 @@
 """The edge detectors by name."""
 
 import functools
+import os
 from collections.abc import Callable
 
 import numpy as np
 
 from jaxseg.boundaries.edges import Edges
 from jaxseg.boundaries.gradient import gradient_edges
-from jaxseg.boundaries.network import WEIGHTS, network_edges
+from jaxseg.boundaries.network import WEIGHTS, load_network, network_edges
 from jaxseg.boundaries.pmi import PmiSettings, pmi_edges
 from jaxseg.boundaries.structured_forest import StructuredForest
 from jaxseg.core import UserError
@@ -17,7 +18,9 @@ Detect = Callable[[np.ndarray], Edges]
 
 
 def _network(model: str) -> Detect:
-    return functools.partial(network_edges, weights=model or WEIGHTS)
+    weights = os.fspath(model or SHIPPED["network"])
+    load_network(weights)  # what is wrong with it is said before there is an image
+    return functools.partial(network_edges, weights=weights)
 
 
 def _pmi(model: str) -> Detect:
@@ -37,6 +40,8 @@ def _require_no_model(name: str, model: str) -> None:
         raise UserError(f"the model {model!r} is given, but {name} edges read none; leave it out")
 
 
+# Model files that come with the package, for detectors that are given none.
+SHIPPED = {"network": WEIGHTS}
 # Each opens a detector; its argument is the path of the detector's model file, or "".
 DETECTORS: dict[str, Callable[[str], Detect]] = {
     "network": _network,

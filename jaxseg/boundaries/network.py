@@ -9,6 +9,7 @@ makes the weights again.
 import functools
 import os
 import pathlib
+from collections.abc import Callable
 
 import cv2
 import jax
@@ -26,8 +27,10 @@ from jaxseg.models.weights import differences, shapes
 NET = BoundaryNet()
 WEIGHTS = pathlib.Path(__file__).with_name("network.safetensors")
 
-# Images are padded to a multiple of this many pixels, so that few sizes are compiled.
+# Images are padded to a multiple of this many pixels, so that few sizes are compiled. Programs of
+# this many sizes are kept: each takes a second to compile and about 6 MiB.
 _MULTIPLE = 32
+_SIZES = 64
 
 
 def network_edges(
@@ -69,7 +72,8 @@ def _cells(image: np.ndarray, weights: str | os.PathLike[str]) -> np.ndarray:
     below, right = -height % _MULTIPLE, -width % _MULTIPLE
     # BORDER_REFLECT repeats an image that is smaller than its padding as often as needed.
     padded = cv2.copyMakeBorder(np.ascontiguousarray(image), 0, below, 0, right, cv2.BORDER_REFLECT)
-    probability = np.asarray(_apply(load_network(os.fspath(weights)), padded[None]))[0]
+    variables = load_network(os.fspath(weights))
+    probability = np.asarray(_compiled(padded.shape)(variables, padded[None]))[0]
     return probability[: -(-height // 2), : -(-width // 2)]
 
 
@@ -83,7 +87,29 @@ def cell_strength(variables: PyTree, image: jax.Array) -> jax.Array:
     return jax.nn.sigmoid(NET.apply(variables, image.astype(jnp.float32) / 127.5 - 1, False)[0])
 
 
-_apply = jax.jit(cell_strength)
+@functools.lru_cache(maxsize=_SIZES)
+def _compiled(shape: tuple[int, ...]) -> Callable[[PyTree, np.ndarray], jax.Array]:
+    """Returns the program that maps u8[1 H W 3] to probabilities f32[1 H/2 W/2].
+
+    `shape` is (H, W, 3). Programs of sizes that were not asked for lately are dropped, so that a
+    folder of images of many sizes does not fill the memory.
+    """
+
+    # A function of its own, whose program JAX drops when this one is dropped.
+    def apply(variables: PyTree, image: jax.Array) -> jax.Array:
+        return cell_strength(variables, image)
+
+    image = jax.ShapeDtypeStruct((1, *shape), jnp.uint8)
+    return jax.jit(apply).lower(_expected(), image).compile()
+
+
+def _expected() -> PyTree:
+    """Returns the shapes and types of the network's {"params", "batch_stats"}; computes nothing."""
+
+    def init() -> PyTree:
+        return NET.init(jax.random.key(0), jnp.zeros((1, _MULTIPLE, _MULTIPLE, 3)), False)
+
+    return jax.eval_shape(init)
 
 
 def write_network(path: pathlib.Path, variables: PyTree) -> None:
@@ -108,10 +134,8 @@ def load_network(path: str | os.PathLike[str]) -> PyTree:
             f"cannot read the boundary network {path}: {error}. Take the file that comes with "
             "jaxseg, or make one: python -m jaxseg.train_boundaries"
         ) from error
-    image = jnp.zeros((1, _MULTIPLE, _MULTIPLE, 3))
-    expected = jax.eval_shape(lambda key: NET.init(key, image, False), jax.random.key(0))
     tree = traverse_util.unflatten_dict(stored, sep="/")
-    if lines := differences(shapes(expected), shapes(tree)):
+    if lines := differences(shapes(_expected()), shapes(tree)):
         raise UserError(
             f"{path} holds another network than jaxseg's boundary network. {' '.join(lines)} Make "
             "the weights again: python -m jaxseg.train_boundaries"

@@ -70,14 +70,6 @@ class Hierarchy:
         doubled[:, [0, -1]] = doubled[:, [1, -2]]
         return doubled
 
-    @property
-    def map(self) -> np.ndarray:
-        """The ultrametric contour map f32[H W]: the corner after each pixel in `doubled_map`.
-
-        It is what the authors' code takes for the map of the image's size.
-        """
-        return self.doubled_map[2::2, 2::2]
-
     def _contour(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
         """Returns the altitude at which the pieces of two arrays i32[...] come together."""
         if len(self.altitudes) == 1:

@@ -14,6 +14,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from jaxseg.boundaries.detectors import Detect
 from jaxseg.commands.region_map import Outcome, Settings, make_map
+from jaxseg.core import UserError
 from jaxseg.writer import write_atomic
 
 
@@ -45,8 +46,17 @@ def make_maps(
         settings: of the maps; names: the images.
         failures: a JSON file below the folder of maps.
         options: Beam's, such as "--runner=DirectRunner".
+
+    Raises:
+        UserError: Beam does not take the options, as for a runner that it does not know.
     """
-    with beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:
+    try:
+        pipeline = beam.Pipeline(options=PipelineOptions(list(options)))
+    except ValueError as error:
+        raise UserError(
+            f"Apache Beam does not take {' '.join(options)}: {error}. See --runner-options"
+        ) from error
+    with pipeline:
         _ = (
             pipeline
             | beam.Create(list(names))

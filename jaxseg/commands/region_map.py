@@ -17,7 +17,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from jaxseg.boundaries.coherent import Cut, coherent_regions
-from jaxseg.boundaries.detectors import DETECTORS, Detect
+from jaxseg.boundaries.detectors import DETECTORS, SHIPPED, Detect
 from jaxseg.core import UserError
 from jaxseg.data.disk import new_file
 from jaxseg.data.images import read_image, read_label
@@ -48,10 +48,13 @@ class Settings:
         return pick("--edges", self.edges, DETECTORS)(self.model)
 
     def identity(self) -> dict[str, Any]:
-        """Returns what all maps of one folder have in common, as JSON gives it back."""
+        """Returns what all maps of one folder have in common, as JSON gives it back.
+
+        Of the model it is the sha256, also of one that comes with the package.
+        """
         model = ""
-        if self.model:
-            with open(self.model, "rb") as file:
+        if path := self.model or SHIPPED.get(self.edges):
+            with open(path, "rb") as file:
                 model = hashlib.file_digest(file, "sha256").hexdigest()
         cut = dataclasses.asdict(self.cut)
         return {"edges": self.edges, "model": model, **cut, "side": self.side}
@@ -65,8 +68,15 @@ class Settings:
         return pathlib.Path(self.out, os.path.splitext(name)[0] + ".png")
 
     def read(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Reads an image u8[H W 3] and its map i32[H W]."""
-        return read_image(self.image(name)), read_label(self.map(name))
+        """Reads an image u8[H W 3] and its map i32[H W]. Raises UserError if they do not fit."""
+        image, regions = read_image(self.image(name)), read_label(self.map(name))
+        if image.shape[:2] != regions.shape:
+            raise UserError(
+                f"the map {self.map(name)} is {regions.shape[0]} x {regions.shape[1]}, its image "
+                f"{image.shape[0]} x {image.shape[1]}, so that the image is another one since. "
+                "Remove the map and give the same command again"
+            )
+        return image, regions
 
 
 class Outcome(NamedTuple):

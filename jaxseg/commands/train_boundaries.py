@@ -201,8 +201,8 @@ def init(optimiser: optax.GradientTransformation, seed: int) -> State:
 
 def train(arguments: argparse.Namespace) -> None:
     """Trains, or goes on where a killed run stopped, and writes the weights."""
-    workdir = pathlib.Path(arguments.workdir).expanduser()
-    workdir.mkdir(parents=True, exist_ok=True)
+    workdir, out = (pathlib.Path(x).expanduser() for x in (arguments.workdir, arguments.out))
+    _check(arguments, workdir, out)
     images = read_split(arguments.root, arguments.split)
     optimiser = make_optimiser(arguments.steps, arguments.rate)
     step, state = make_step(optimiser), init(optimiser, arguments.seed)
@@ -233,7 +233,26 @@ def train(arguments: argparse.Namespace) -> None:
             checkpoints.save(state, _settings(arguments))
             write_network(workdir / f"network_{done}.safetensors", state.extra["mean"])
     checkpoints.close()
-    write_network(pathlib.Path(arguments.out).expanduser(), state.extra["mean"])
+    write_network(out, state.extra["mean"])
+
+
+def _check(arguments: argparse.Namespace, workdir: pathlib.Path, out: pathlib.Path) -> None:
+    """Makes the folders that are written to.
+
+    Raises UserError, before hours of training, where a flag or a folder will not do.
+    """
+    for name in ("steps", "batch", "rate"):
+        if not getattr(arguments, name) > 0:
+            raise UserError(f"--{name} is {getattr(arguments, name)}; it must be more than 0")
+    if out.is_dir():
+        raise UserError(f"--out: {out} is a folder; give the file that the weights are to be in")
+    for flag, folder in (("--workdir", workdir), ("--out", out.parent)):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"{flag}: cannot make the folder {folder}: {error.strerror}. Give another"
+            ) from error
 
 
 def _settings(arguments: argparse.Namespace) -> dict[str, int | float | str]:

@@ -15,6 +15,8 @@ from PIL import Image, ImageDraw
 from jaxseg.report.segments import borders
 
 _WIDTH, _HEIGHT, _CAPTION, _GAP = 1900, 200, 16, 6  # pixels of the sheet and of a tile
+# The narrowest and widest picture of a tile: longer strips are shown squeezed or stretched.
+_NARROW, _WIDE = 80, 940
 _BINS = 40  # of the histogram, at most
 _BORDER = np.array([255, 230, 0], np.uint8)
 
@@ -96,7 +98,7 @@ def mean_colours(image: np.ndarray, regions: np.ndarray) -> np.ndarray:
 
 def _tile(name: str, image: np.ndarray, regions: np.ndarray) -> Image.Image:
     """Returns an image with borders beside its mean colours, with a caption below."""
-    width = max(1, round(image.shape[1] * _HEIGHT / image.shape[0]))
+    width = min(max(_NARROW, round(image.shape[1] * _HEIGHT / image.shape[0])), _WIDE)
     shown = np.array(Image.fromarray(image).resize((width, _HEIGHT)))
     numbers = Image.fromarray(regions.astype(np.int32)).resize(
         (width, _HEIGHT), Image.Resampling.NEAREST

@@ -47,6 +47,11 @@ def test_a_file_that_nothing_reads_is_refused(name):
         DETECTORS[name]("some.file")
 
 
+def test_a_network_that_cannot_be_read_is_named_before_there_is_an_image():
+    with pytest.raises(UserError, match=r"cannot read the boundary network none\.safetensors"):
+        DETECTORS["network"]("none.safetensors")
+
+
 def test_every_detector_has_a_preset():
     assert set(DETECTORS) <= set(PRESETS)
     assert DEFAULT in DETECTORS

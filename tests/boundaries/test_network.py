@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from jaxseg.boundaries import network
 from jaxseg.boundaries.network import WEIGHTS, network_edges
 from jaxseg.core import UserError
 
@@ -44,6 +45,15 @@ def test_a_mirrored_image_has_mirrored_edges(square):
     other = network_edges(np.ascontiguousarray(square[:, ::-1]), mirror=True).strength
     # An even width, so that cells of 2 x 2 pixels lie alike in both.
     np.testing.assert_allclose(edges[:, ::-1], other, atol=1e-5)
+
+
+def test_images_of_like_size_share_a_program_and_few_are_kept(square):
+    network_edges(square)  # 61 x 90 pixels, padded to 64 x 96
+    before = network._compiled.cache_info()
+    network_edges(np.ascontiguousarray(square[:40, :70]))
+    after = network._compiled.cache_info()
+    assert (after.misses, after.hits) == (before.misses, before.hits + 1)
+    assert after.maxsize is not None  # memory is bounded, however many sizes a folder has
 
 
 def test_weights_that_do_not_fit_are_named(tmp_path, square):

@@ -1,6 +1,7 @@
 """python -m jaxseg.prepare regions: what it makes, leaves, resumes and reports."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -18,6 +19,7 @@ from jaxseg.boundaries import coherent
 from jaxseg.boundaries.coherent import PRESETS, Cut, coherent_regions
 from jaxseg.boundaries.edges import with_angles
 from jaxseg.boundaries.gradient import gradient_edges
+from jaxseg.boundaries.network import WEIGHTS
 from jaxseg.commands import prepare, region_pool
 from jaxseg.commands.region_map import Settings, count_regions, make_map
 from jaxseg.commands.regions import histogram
@@ -120,11 +122,28 @@ def test_maps_made_otherwise_are_not_mixed(images, maps, capsys):
     assert "3 images, 0 of them done before" in capsys.readouterr().out
 
 
+def test_maps_know_the_weights_that_made_them(images, maps, tmp_path):
+    shipped = dataclasses.replace(settings(images, maps), edges="network")
+    same = dataclasses.replace(shipped, model=str(WEIGHTS))
+    assert shipped.identity() == same.identity()
+    assert shipped.identity()["model"] == hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(b"other")
+    assert dataclasses.replace(shipped, model=str(other)).identity() != shipped.identity()
+    assert settings(images, maps).identity()["model"] == ""
+
+
 def test_a_damaged_map_is_made_again(images, maps, capsys):
     (maps / "a.png").write_bytes(b"\x89PNG")
     assert run(images, maps, "--processes=1") == 0
     assert "2 of them done before" in capsys.readouterr().out
     assert count_regions(maps / "a.png") == read_label(maps / "a.png").max() + 1
+
+
+def test_an_image_that_was_replaced_is_told(images, maps):
+    Image.new("RGB", (9, 8)).save(images / "a.png")
+    with pytest.raises(UserError, match=r"a\.png is 50 x 70, its image 8 x 9.*Remove the map"):
+        run(images, maps)
 
 
 def test_maps_are_taken_by_training_and_by_packing(images, maps, tmp_path):
@@ -148,6 +167,7 @@ def test_maps_are_taken_by_training_and_by_packing(images, maps, tmp_path):
         (["--edges=line"], "line"),
         (["--edges=structured_forest"], "structured_forest edges need a model"),
         (["--edges=structured_forest", "--model=/no.yml"], "no structured forest '/no.yml'"),
+        (["--edges=network", "--model=/no.file"], "cannot read the boundary network /no.file"),
         (["--preset=none"], "none"),
         (["--limit=0"], "the cut's limit is 0"),
         (["--start=2"], "the cut's start is 2"),
@@ -303,6 +323,12 @@ def test_beam_makes_the_same_maps(images, tmp_path, capsys):
     for name in NAMES:
         path = (out / name).with_suffix(".png")
         np.testing.assert_array_equal(read_label(path), expected(read_image(images / name)))
+
+
+def test_a_runner_that_beam_does_not_know_is_told(images, tmp_path):
+    pytest.importorskip("apache_beam")
+    with pytest.raises(UserError, match=r"Beam does not take --runner=Nonsense: .*DirectRunner"):
+        run(images, tmp_path / "out", "--runner=Nonsense")
 
 
 def test_without_beam_it_says_what_to_install(images, tmp_path, monkeypatch):

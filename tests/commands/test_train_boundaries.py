@@ -75,6 +75,24 @@ def test_the_loss_is_the_cross_entropy_of_known_cells():
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--steps=0"], "--steps is 0; it must be more than 0"),
+        (["--batch=-1"], "--batch is -1"),
+        (["--rate=nan"], "--rate is nan"),
+        (["--out=/"], "--out: / is a folder"),
+        (["--out={file}/net.safetensors"], "--out: cannot make the folder .*file: File exists"),
+        (["--workdir={file}"], "--workdir: cannot make the folder .*file: File exists"),
+    ],
+)
+def test_what_cannot_be_written_is_said_before_training(tmp_path, flags, says):
+    (tmp_path / "file").touch()
+    given = [f"--root={tmp_path}", f"--out={tmp_path / 'new/net'}", f"--workdir={tmp_path / 'run'}"]
+    with pytest.raises(SystemExit, match=says):
+        command.main([*given, *(flag.format(file=tmp_path / "file") for flag in flags)])
+
+
 @pytest.mark.slow
 def test_a_stopped_run_goes_on_and_ends_the_same(tmp_path, small, monkeypatch, capsys):
     monkeypatch.setattr(command, "_SAVE_EVERY", 2)
