@@ -31,7 +31,7 @@ class Contours(Method):
     def init(self, key: Array, spec: Batch) -> State:
         """Returns a state whose frozen part is the boundary network that comes with jaxseg."""
         del key, spec
-        frozen = {"network": load_network(WEIGHTS)}
+        frozen = {"network": load_network(str(WEIGHTS))}
         return State(step=jnp.zeros((), jnp.int32), params={}, extra={}, frozen=frozen)
 
     def loss(

@@ -33,48 +33,22 @@ _MULTIPLE = 32
 _SIZES = 64
 
 
-def network_edges(
-    image: np.ndarray,
-    weights: str | os.PathLike[str] = WEIGHTS,
-    scales: tuple[float, ...] = (1.0,),
-    mirror: bool = False,
-) -> Edges:
-    """Returns the edges of an image u8[H W 3].
+def network_edges(image: np.ndarray, weights: str | os.PathLike[str] = WEIGHTS) -> Edges:
+    """Returns the edges of an image u8[H W 3] in RGB.
 
     Strength is the share of annotators that the network expects to draw a boundary there. Cells are
-    2 x 2 pixels; between them it is interpolated.
-
-    Args:
-        image: RGB.
-        weights: a file of `write_network`.
-        scales: the image is seen at each of these sizes and the strengths are averaged.
-        mirror: whether each is seen mirrored, too.
+    2 x 2 pixels; between them it is interpolated. `weights` is a file of `write_network`.
 
     Raises:
         UserError: the weights are missing, damaged or of another network.
     """
     height, width = image.shape[:2]
-    total = np.zeros((height, width), np.float32)
-    for scale in scales:
-        size = (max(round(width * scale), 1), max(round(height * scale), 1))
-        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        seen = image if scale == 1 else cv2.resize(image, size, interpolation=how)
-        for flipped in (False, True)[: 1 + mirror]:
-            found = _cells(seen[:, ::-1] if flipped else seen, weights)
-            found = found[:, ::-1] if flipped else found
-            total += to_pixels(found, height, width)
-    return with_angles(total / (len(scales) * (1 + mirror)))
-
-
-def _cells(image: np.ndarray, weights: str | os.PathLike[str]) -> np.ndarray:
-    """Returns the probability of each cell of 2 x 2 pixels, f32[ceil(H/2) ceil(W/2)]."""
-    height, width = image.shape[:2]
     below, right = -height % _MULTIPLE, -width % _MULTIPLE
     # BORDER_REFLECT repeats an image that is smaller than its padding as often as needed.
     padded = cv2.copyMakeBorder(np.ascontiguousarray(image), 0, below, 0, right, cv2.BORDER_REFLECT)
-    variables = load_network(os.fspath(weights))
-    probability = np.asarray(_compiled(padded.shape)(variables, padded[None]))[0]
-    return probability[: -(-height // 2), : -(-width // 2)]
+    cells = np.asarray(_compiled(padded.shape)(load_network(os.fspath(weights)), padded[None]))[0]
+    cells = cells[: -(-height // 2), : -(-width // 2)]
+    return with_angles(to_pixels(cells, height, width))
 
 
 def to_pixels(cells: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -125,7 +99,7 @@ def write_network(path: pathlib.Path, variables: PyTree) -> None:
 
 
 @functools.lru_cache(maxsize=4)
-def load_network(path: str | os.PathLike[str]) -> PyTree:
+def load_network(path: str) -> PyTree:
     """Reads what `write_network` wrote, as NumPy's float32; UserError as of `network_edges`."""
     try:
         stored = safetensors.numpy.load_file(path)
