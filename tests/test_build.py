@@ -68,7 +68,7 @@ def make_data(**fields):
         ),
         (
             lambda: build.make_evaluators({"a": {"model": "untraned"}}, make_data(), 2),
-            "evals.a.model is 'untraned'; it is one of colour, trained, untrained",
+            "evals.a.model is 'untraned'; it is one of colour, contours, trained, untrained",
         ),
         (
             lambda: build.make_evaluators({"a": {"label": "clas"}}, make_data(), 2),

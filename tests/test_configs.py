@@ -101,7 +101,7 @@ def test_evaluations_of_segments():
         check_entry(values)
     made = build.make_evaluators(entries, data, samples=1)
     kinds = [type(evaluator).__name__ for _, evaluator in made.values()]
-    assert kinds.count("HierarchyEvaluator") == 3
+    assert kinds.count("HierarchyEvaluator") == 4
     assert kinds.count("Evaluator") == 3
     wrong = entries["hsg_levels"] | {"labels": ("class", "object")}
     with pytest.raises(UserError, match=r"evals.a.labels is 'object'.* class, instance, part"):
