@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import shlex
+import statistics
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -204,9 +205,10 @@ def _told(settings: Settings) -> str:
 
 def _tell(out: pathlib.Path, counts: dict[str, int], failures: dict[str, str]) -> None:
     """Prints the histogram of region counts, the failures, and where to look."""
-    values = sorted(counts.values())
+    values = list(counts.values())
     if values:
-        print(f"regions an image: {values[0]} to {values[-1]}, median {values[len(values) // 2]}")
+        middle = statistics.median(values)
+        print(f"regions an image: {min(values)} to {max(values)}, median {middle:g}")
         for low, high, count in histogram(values):
             bar = "#" * round(50 * count / len(values))
             print(f"  {low:>5} - {high:>5}  {count:>8,}  {bar}")
