@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxseg.clustering.neighbours import nearest
+from jaxseg.clustering.neighbours import nearest_spread, spread
 from jaxseg.clustering.segments import base_segments, paint
 from jaxseg.core import Output, UserError
 
@@ -69,7 +69,10 @@ class Retrieval:
     def fit(
         self, pairs: Callable[[], Iterable[tuple[Output, Truth]]], key: Array
     ) -> dict[str, Any]:
-        """Returns {"bank": f32[N D], "labels": i32[N], "classes": C} of one pass over `pairs`.
+        """Returns {"bank": f32[N' D], "labels": i32[N], "classes": C} of one pass over `pairs`.
+
+        The bank lies in equal shares on the devices that the features came from, its N vectors
+        filled up to a number N' of rows that can be divided so.
 
         Batches come whole, with the padding and the images that fill them up, which `Truth.valid`
         tells apart: cutting them would compile k-means for every size.
@@ -79,8 +82,9 @@ class Retrieval:
         """
         del key  # the start of k-means is a grid
         vectors, labels, classes = [], [], 0
+        devices: set[jax.Device] = set()
         for output, truth in pairs():
-            classes = truth.classes
+            classes, devices = truth.classes, output.part(self.source).devices()
             numbers, means = self._segments(output, truth.valid)
             found = np.asarray(majority(numbers, truth.label, means.shape[1], classes))
             kept = (found >= 0) & (found < classes)
@@ -98,7 +102,7 @@ class Retrieval:
                 "broken (did training diverge?): evaluate an earlier checkpoint"
             )
         return {
-            "bank": jnp.asarray(bank),
+            "bank": spread(bank, devices),
             "labels": jnp.asarray(np.concatenate(labels)),
             "classes": classes,
         }
@@ -149,17 +153,23 @@ def segments(
     return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1).reshape(batch, *x.shape[2:]), found)
 
 
-@functools.partial(jax.jit, static_argnames=("k", "classes"))
 def vote(queries: Array, bank: Array, labels: Array, k: int, classes: int) -> Array:
     """Returns i32[Q C], how many of the k bank entries nearest to each query have each class.
 
-    `queries` f32[Q D] and `bank` f32[N D] are compared by their dot product; `labels` i32[N] in
-    0..C-1. With fewer than k entries all of them vote.
+    `queries` f32[Q D] and the first N rows of a `bank` f32[N' D] that `spread` laid out are
+    compared by their dot product; `labels` i32[N] in 0..C-1. With fewer than k entries all of them
+    vote.
     """
-    _, found = nearest(queries, bank, k)
+    _, found = nearest_spread(queries, bank, k, len(labels))
+    return _counts(found, labels, classes)
+
+
+@functools.partial(jax.jit, static_argnames="classes")
+def _counts(found: Array, labels: Array, classes: int) -> Array:
+    """Returns i32[Q C], how many of the entries found i32[Q k] have each class; -1 has none."""
     chosen = jnp.where(found < 0, classes, jnp.take(labels, found))
-    rows = jnp.broadcast_to(jnp.arange(len(queries))[:, None], chosen.shape)
-    return jnp.zeros((len(queries), classes + 1), jnp.int32).at[rows, chosen].add(1)[:, :-1]
+    rows = jnp.broadcast_to(jnp.arange(len(found))[:, None], chosen.shape)
+    return jnp.zeros((len(found), classes + 1), jnp.int32).at[rows, chosen].add(1)[:, :-1]
 
 
 @functools.partial(jax.jit, static_argnames=("count", "classes"))
