@@ -39,15 +39,18 @@ MODELS: dict[str, type[Method] | None] = {
     "colour": Colour,
     "contours": Contours,
 }
+# Fields of the section `method` that name a weights file, and the part of the network it is for;
+# `pretrained.Weights` reads them.
+WEIGHTS = {"weights": "backbone", "grouping_weights": "grouping"}
 
 
 def make_method(values: Mapping[str, Any]) -> Method:
     """Returns the method of the section `method`, whose key `name` says which.
 
-    `weights` is read by `pretrained.Weights`; the fields of `online_probes`, if there are any, wrap
-    the method in `OnlineProbes`.
+    The fields of WEIGHTS are not the method's; those of `online_probes`, if there are any, wrap it
+    in `OnlineProbes`.
     """
-    values = {k: v for k, v in values.items() if k != "weights"}
+    values = {k: v for k, v in values.items() if k not in WEIGHTS}
     probes = values.pop("online_probes", None)
     method = call("method", pick("method.name", values.pop("name", ""), METHODS), values)
     if probes:

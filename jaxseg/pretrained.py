@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxseg.build import Data
+from jaxseg.build import WEIGHTS, Data
 from jaxseg.clustering.neighbours import partners
 from jaxseg.core import Method, State, UserError
 from jaxseg.data.fingerprint import of_arrays, of_features
@@ -19,48 +19,51 @@ _ENCODED = 16  # images whose features each device computes at once, to be kept
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """The weights of a method's backbone, from a file of `jaxseg.convert`.
+    """The weights of a part of a method's network, from a file of `jaxseg.convert`.
 
     Attributes:
-        place: the part of the state that holds the backbone, "frozen" or "params".
+        part: a value of `build.WEIGHTS`; place: of the state, "frozen" or "params".
         tree: of NumPy arrays.
         sha256: over the arrays.
         lines: what was loaded, for people.
     """
 
+    part: str
     place: str
     tree: dict
     sha256: str
     lines: tuple[str, ...]
 
     @classmethod
-    def read(cls, path: str, shapes: State) -> "Weights":
-        """Reads the weights for states like `shapes`, whose arrays may be abstract.
+    def read(cls, field: str, path: str, shapes: State) -> "Weights":
+        """Reads the file of a key of `build.WEIGHTS` for states like `shapes`, abstract or not.
 
         Raises:
-            UserError: the method has no backbone; or the file is missing, damaged or of another
+            UserError: the method has no such part; or the file is missing, damaged or of another
                 architecture.
         """
+        part = WEIGHTS[field]
         for place in ("frozen", "params"):
-            if "backbone" in (part := getattr(shapes, place)):
-                tree = part["backbone"]
+            if part in (holder := getattr(shapes, place)):
+                tree = holder[part]
                 if place == "params":
-                    # A backbone that learns has what the optimiser does not move in `extra`.
-                    tree = {"params": tree, **shapes.extra["backbone"]}
-                tree, lines = load_into(tree, path)
-                return cls(place, tree, of_arrays(tree), tuple(lines))
+                    # What learns has what the optimiser does not move in `extra`.
+                    rest = shapes.extra[part]
+                    tree = {"params": tree} | (rest if part == "backbone" else {"stats": rest})
+                tree, lines = load_into(tree, path, part=part)
+                return cls(part, place, tree, of_arrays(tree), tuple(lines))
         raise UserError(
-            f"method.weights is {path!r}, but the method has no backbone; leave it empty."
+            f"method.{field} is {path!r}, but the method has no {part}; leave it empty."
         )
 
     def put(self, state: State) -> State:
-        """Returns the state with these weights in its backbone."""
+        """Returns the state with these weights in their part."""
         if self.place == "frozen":
-            return state.replace(frozen=state.frozen | {"backbone": self.tree})
+            return state.replace(frozen=state.frozen | {self.part: self.tree})
         rest = {k: v for k, v in self.tree.items() if k != "params"}
         return state.replace(
-            params=state.params | {"backbone": self.tree["params"]},
-            extra=state.extra | {"backbone": rest},
+            params=state.params | {self.part: self.tree["params"]},
+            extra=state.extra | {self.part: rest if self.part == "backbone" else rest["stats"]},
         )
 
 

@@ -46,7 +46,8 @@ class Run:
         sections = read_config(config)
         if mode != "train":
             # The weights are not read yet; their hash is compared below.
-            stored = claim_workdir(workdir, sections, mode, ("method.weights_sha256",))
+            unread = tuple(f"method.{field}_sha256" for field in build.WEIGHTS)
+            stored = claim_workdir(workdir, sections, mode, unread)
             sections |= {name: stored[name] for name in ("train", "optim")}
         self.train = call("train", TrainSection, sections["train"])
         self.method = build.make_method(sections["method"])
@@ -80,13 +81,15 @@ class Run:
         self.final = Checkpoints(workdir / "final", keep=1)
         self._predict = jax.jit(self.method.predict)
 
-    def _read_weights(self, section: dict[str, Any], shapes: State) -> Weights | None:
-        """Returns the weights that the section names; adds their hash to it, to be compared."""
-        if not section.get("weights"):
-            return None
-        weights = Weights.read(section["weights"], shapes)
-        section["weights_sha256"] = weights.sha256
-        return weights
+    def _read_weights(self, section: dict[str, Any], shapes: State) -> tuple[Weights, ...]:
+        """Returns the weights that the section names; adds their hashes to it, to be compared."""
+        found = {
+            field: Weights.read(field, section[field], shapes)
+            for field in build.WEIGHTS
+            if section.get(field)
+        }
+        section |= {f"{field}_sha256": weights.sha256 for field, weights in found.items()}
+        return tuple(found.values())
 
     def _check_shapes(self, shapes: State) -> None:
         """Traces a step and each evaluator's model, so that what does not fit is said now."""
@@ -115,8 +118,8 @@ class Run:
     def _init(self, method: Method) -> State:
         # One compiled program: array by array, drawing a large network takes minutes.
         state = jax.jit(self._drawing(method))(self.key)
-        if self.weights and method is self.method:
-            state = self.weights.put(state)
+        for weights in self.weights if method is self.method else ():
+            state = weights.put(state)
         return place(state, self.mesh)
 
     @property
@@ -140,9 +143,9 @@ class Run:
         ]
         if self.data.regions:
             lines.append(self.data.regions)
-        if self.weights:
-            lines += self.weights.lines
-        elif "backbone" in self.untrained.frozen:
+        for weights in self.weights:
+            lines += weights.lines
+        if not self.weights and "backbone" in self.untrained.frozen:
             lines.append("The frozen backbone has random weights: method.weights names none.")
         for source in {id(s): s for s in (train, test)}.values():
             if skipped := getattr(source, "skipped", ()):

@@ -20,7 +20,7 @@ from jaxseg.writer import write_atomic
 # What may differ between the runs that share a work directory: it changes no trained number. (The
 # hash of the weights may not, wherever their file lies.)
 MAY_CHANGE: tuple[str, ...] = (
-    "method.weights", "data.cache", "data.threads", "data.workers",
+    "method.weights", "method.grouping_weights", "data.cache", "data.threads", "data.workers",
     "data.prefetch", "data.test_split", "data.test_resize", "data.test_side", "data.test_scale",
     "data.test_crop", "data.test_pad_multiple", "data.test_interpolation", "train.log_every",
     "train.save_every", "train.keep", "train.monitor_every", "train.evaluate_every",

@@ -95,11 +95,13 @@ def test_a_method_without_a_backbone_has_no_use_for_weights(tmp_path, weights):
     config = importlib.import_module("configs.infoseg_scenes").get_config()
     config.method.update(features=8, patch_widths=(4,) * 5, global_widths=(4,) * 3)
     config.data.update(size=32, count=4, crop=32, test_crop=32, batch_size=4)
-    with config.unlocked():
-        config.method.weights = weights(1)
-    with pytest.raises(UserError, match="the method has no backbone"):
-        Run(config, tmp_path / "run")
-    config.method.weights = ""
+    for field, part in (("weights", "backbone"), ("grouping_weights", "grouping")):
+        with config.unlocked():
+            config.method[field] = weights(1)
+        message = rf"method\.{field} is .*, but the method has no {part}"
+        with pytest.raises(UserError, match=message):
+            Run(config, tmp_path / "run")
+        config.method[field] = ""
     config.data.tokens = str(tmp_path / "tokens")
     with pytest.raises(UserError, match="InfoSeg learns its features"):
         Run(config, tmp_path / "run")

@@ -15,7 +15,7 @@ from flax import traverse_util
 
 from jaxseg.commands.sources import read_arrays
 from jaxseg.core import UserError
-from jaxseg.models import backbones, published, weights
+from jaxseg.models import backbones, published, published_hsg, weights
 from jaxseg.models.resnet import ResNet
 
 
@@ -24,7 +24,9 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m jaxseg.convert", description=__doc__)
     parser.add_argument("source", help="a .safetensors, .npz, .pth, .pt, .bin or .pth.tar file")
     parser.add_argument("--out", required=True, help="the weights file to write (.safetensors)")
-    parser.add_argument("--arch", default="", help="its architecture; default: found by its shapes")
+    parser.add_argument(
+        "--arch", default="", help="its architecture; default: found by names and shapes"
+    )
     parser.add_argument("--mean", help="normalisation: three numbers; default: ImageNet's")
     parser.add_argument("--std", help="normalisation: three numbers; default: ImageNet's")
     parser.add_argument("--name", default="", help="what it is; default: the source's file name")
@@ -61,8 +63,9 @@ def convert(
     Args:
         source: the published file.
         out: the weights file.
-        arch: a key of ARCHITECTURES; "" finds it by names and shapes.
-        mean, std: f32[3], of pixels in [0, 1].
+        arch: a key of ARCHITECTURES, or `published_hsg.ARCHITECTURE`, for HSG's transformers with
+            their queries and positions; "" finds it by names and shapes.
+        mean, std: f32[3], of pixels in [0, 1]; a backbone's alone.
         name: what the weights are; "" takes the source's file name.
 
     Raises:
@@ -71,13 +74,16 @@ def convert(
     source, out = pathlib.Path(source), pathlib.Path(out)
     if out.suffix != ".safetensors" or not out.parent.is_dir():
         raise UserError(f"--out is {str(out)!r}; give a .safetensors file in a folder that exists.")
-    if arch:
+    if arch not in ("", published_hsg.ARCHITECTURE):
         backbones.Backbone(arch)  # raises for a name that there is not
-    flat, ignored = to_ours(source, read_arrays(source))
-    arch = arch or detect(source, flat)
+    arch, flat, ignored = recognise(source, read_arrays(source), arch)
     check(source, flat, arch)
     tree = {"params": {}, "stats": {}} | traverse_util.unflatten_dict(flat, sep="/")
-    tree |= {"mean": mean, "std": std}
+    numbers = f"mean {mean.tolist()}, std {std.tolist()}, "
+    if arch == published_hsg.ARCHITECTURE:
+        numbers = ""
+    else:
+        tree |= {"mean": mean, "std": std}
     try:
         meta = {"architecture": arch, "name": name or source.name}
         digest = weights.write_weights(out, tree, meta)
@@ -85,7 +91,7 @@ def convert(
         raise UserError(f"{out} cannot be written: {error}.") from error
     lines = [
         f"{out}: {arch}, {sum(array.size for array in flat.values()):,} values, "
-        f"mean {mean.tolist()}, std {std.tolist()}, sha256 {digest[:12]}"
+        f"{numbers}sha256 {digest[:12]}"
     ]
     # A counter of BatchNorm's is no weight.
     left = [key for key in ignored if not key.endswith("num_batches_tracked")]
@@ -94,10 +100,37 @@ def convert(
     return lines
 
 
+def recognise(
+    source: pathlib.Path, arrays: Mapping[str, np.ndarray], arch: str
+) -> tuple[str, dict[str, np.ndarray], list[str]]:
+    """Returns (architecture, f32 arrays by their path in our tree, names left out) of a file.
+
+    A file of a backbone and of HSG's transformers is one of a backbone, unless `arch` says.
+
+    Raises:
+        UserError: the file holds no network of a known family, or not that of `arch`.
+    """
+    prefix = published_hsg.prefix_of(arrays)
+    if not arch and prefix is not None and published.prefix_of(arrays) is None:
+        arch = published_hsg.ARCHITECTURE
+    if arch != published_hsg.ARCHITECTURE:
+        flat, ignored = to_ours(source, arrays)
+        return arch or detect(source, flat), flat, ignored
+    if prefix is None:
+        raise UserError(
+            f"{source} holds nothing under the names of HSG's release, such as "
+            f"{', '.join(published_hsg.TABLES.values())}: it begins with "
+            f"{', '.join(list(arrays)[:5]) or 'nothing'}."
+        )
+    named, outside = _below(arrays, prefix)
+    flat, ignored = published_hsg.grouping_arrays(named)
+    return arch, _float32(flat), outside + ignored
+
+
 def to_ours(
     source: pathlib.Path, arrays: Mapping[str, np.ndarray]
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Returns (f32 arrays by their path in our tree, names left out) of the network in a file.
+    """Returns (f32 arrays by their path in our tree, names left out) of the backbone in a file.
 
     Raises:
         UserError: the file holds no network of a known family.
@@ -107,9 +140,9 @@ def to_ours(
         raise UserError(
             f"{source} holds no Vision Transformer or ResNet under names that are known: it begins "
             f"with {', '.join(list(arrays)[:5]) or 'nothing'}. Known are DINO, DINOv2, DINOv3, timm"
-            " and Hugging Face ViTs, and torchvision's and MoCo's ResNets."
+            " and Hugging Face ViTs, torchvision's and MoCo's ResNets, and HSG's transformers."
         )
-    named = {key.removeprefix(prefix): arrays[key] for key in arrays if key.startswith(prefix)}
+    named, outside = _below(arrays, prefix)
     family = published.resnet_arrays if "bn1.running_mean" in named else published.vit_arrays
     try:
         found, ignored = family(named)
@@ -117,13 +150,26 @@ def to_ours(
         raise UserError(
             f"{source} has known names on arrays of shapes that no network has: {error}."
         ) from error
-    outside = [key for key in arrays if not key.startswith(prefix)]
-    return {key: np.asarray(found[key], np.float32) for key in found}, outside + ignored
+    return _float32(found), outside + ignored
+
+
+def _below(
+    arrays: Mapping[str, np.ndarray], prefix: str
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Returns (arrays whose names begin with `prefix`, without it; the names of the others)."""
+    named = {key.removeprefix(prefix): arrays[key] for key in arrays if key.startswith(prefix)}
+    return named, [key for key in arrays if not key.startswith(prefix)]
+
+
+def _float32(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {key: np.asarray(arrays[key], np.float32) for key in arrays}
 
 
 def check(source: pathlib.Path, flat: Mapping[str, np.ndarray], arch: str) -> None:
     """Raises UserError if the arrays are not those of the architecture, or not all finite."""
-    if lines := weights.differences(expected_shapes(arch), _shapes(flat)):
+    hsg = arch == published_hsg.ARCHITECTURE
+    expected = published_hsg.expected_shapes(_shapes(flat)) if hsg else expected_shapes(arch)
+    if lines := weights.differences(expected, _shapes(flat)):
         raise UserError(
             f"{source} is not of the architecture {arch} (names are those of our weights file). "
             + " ".join(lines)
@@ -155,7 +201,7 @@ def detect(source: pathlib.Path, flat: Mapping[str, np.ndarray]) -> str:
 
 
 def expected_shapes(arch: str) -> dict[str, tuple[int, ...]]:
-    """Returns the shapes of an architecture's parameters and statistics, by their path."""
+    """Returns the shapes of a backbone's parameters and statistics, by their path."""
     tree = jax.eval_shape(backbones.Backbone(arch).init, jax.random.key(0))
     return weights.shapes({"params": tree["params"], "stats": tree["stats"]})
 

@@ -1,6 +1,8 @@
-"""HSG's published parameter names -> trees of its clustering transformers (Ke et al. 2022).
+"""HSG's published parameter names -> all that it groups with (Ke et al. 2022).
 
-A transformer's tree is {"params", "stats"} with, in each,
+That is the tree of a `hierarchy.Hierarchy` of two levels, {"params", "stats"}: positions "rows" and
+"columns", and "queries_<i>" and a clustering transformer "level_<i>" for each level. The tree of a
+transformer is {"params", "stats"} with, in each,
 
     encoder<i>/  attention/{qkv, out}, norm1, up, down, norm2
     decoder<i>/  self_attention/{qkv, out}, norm1, cross_attention/{qkv, out}, norm2,
@@ -14,13 +16,20 @@ Matrices are {"kernel": [in, out], "bias"}, queries, keys and values side by sid
 are {"scale", "bias"} in params and {"mean", "var"} in stats.
 """
 
-import re
+from collections.abc import Iterable, Mapping
+from functools import partial
 
+import jax
 import numpy as np
 from flax import traverse_util
 
 from jaxseg.core import PyTree
+from jaxseg.models import weights
+from jaxseg.models.clustering_transformer import ClusteringTransformer
+from jaxseg.models.hierarchy import Hierarchy
 from jaxseg.models.published import Arrays, Table, by_table
+
+ARCHITECTURE = "hsg_clustering_transformer"  # in the metadata of weights files
 
 TRANSFORMER: Table = (
     (r"^_transformer\.", ""),
@@ -46,9 +55,12 @@ TRANSFORMER: Table = (
 TABLES = {
     "rows": "pos_embed.row_embed.weight",
     "columns": "pos_embed.col_embed.weight",
-    "fine_queries": "fine_query_embed._query_embedding.weight",
-    "coarse_queries": "coarse_query_embed._query_embedding.weight",
+    "queries_0": "fine_query_embed._query_embedding.weight",
+    "queries_1": "coarse_query_embed._query_embedding.weight",
 }
+LEVELS = {"level_0": "fine_hrchy_transformer.", "level_1": "coarse_hrchy_transformer."}
+# The groups of the last level have features as well, which nothing reads.
+_UNREAD = LEVELS["level_1"] + "centroid_feat_fc."
 
 
 def clustering_transformer(arrays: Arrays) -> PyTree:
@@ -58,35 +70,56 @@ def clustering_transformer(arrays: Arrays) -> PyTree:
     return {"params": {}, "stats": {}} | tree
 
 
-def grouping(arrays: Arrays) -> PyTree:
-    """Returns all that HSG groups with.
+def prefix_of(names: Iterable[str]) -> str | None:
+    """Returns what stands before HSG's names in a file; None if it has none of them."""
+    for name in names:
+        for root in (*TABLES.values(), *LEVELS.values()):
+            before, found, _ = name.partition(root)
+            if found and before[-1:] in ("", "."):
+                return before
+    return None
 
-    Returns:
-        {"fine": tree, "coarse": tree (see the module), "rows" and "columns": f32[50, D / 2] of the
-        positions, "fine_queries" f32[n1, D], "coarse_queries" f32[n2, D]}.
 
-    Raises:
-        KeyError: a position or query table is missing.
+def grouping_arrays(arrays: Arrays) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Returns (arrays of all that HSG groups with by their path in our tree, names left out).
+
+    Names within a transformer that no table knows stay, so that they count as unexpected.
     """
-    found: dict[str, PyTree] = {key: np.asarray(arrays[name]) for key, name in TABLES.items()}
-    for level in ("fine", "coarse"):
-        prefix = re.compile(rf"^{level}_hrchy_transformer\.")
-        names = [name for name in arrays if prefix.match(name)]
-        found[level] = clustering_transformer({prefix.sub("", n): arrays[n] for n in names})
-    return found
+    found = {
+        f"params/{ours}": np.asarray(arrays[name])
+        for ours, name in TABLES.items()
+        if name in arrays
+    }
+    ignored = [name for name in arrays if name.startswith(_UNREAD)]
+    for level, prefix in LEVELS.items():
+        names = [name for name in arrays if name.startswith(prefix) and name not in ignored]
+        tree = clustering_transformer({name.removeprefix(prefix): arrays[name] for name in names})
+        for path, array in traverse_util.flatten_dict(tree, sep="/").items():
+            collection, _, rest = path.partition("/")
+            found[f"{collection}/{level}/{rest}"] = array
+    known = (*TABLES.values(), *LEVELS.values())
+    return found, ignored + [name for name in arrays if not name.startswith(known)]
 
 
-def hierarchy(found: PyTree) -> tuple[PyTree, PyTree]:
-    """Returns (params, stats) of a `hierarchy.Hierarchy` of two levels, from what `grouping` gives.
+def expected_shapes(found: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of the hierarchy that has the sizes of the arrays found, by their path.
 
-    Statistics that the weights are without are missing, and then only training can run. The coarse
-    level's features, which nothing reads, are left out.
+    Sizes are read off the queries, the positions and the first feed-forward layer, and are the
+    published ones where those are missing.
     """
-    levels = {"fine": "level_0", "coarse": "level_1"}
-    tables = {name: found[name] for name in ("rows", "columns")}
-    queries = {f"queries_{i}": found[f"{name}_queries"] for i, name in enumerate(levels)}
-    params = {ours: dict(found[name]["params"]) for name, ours in levels.items()}
-    stats = {ours: dict(found[name]["stats"]) for name, ours in levels.items()}
-    for tree in (params, stats):
-        tree["level_1"].pop("feature", None)
-    return params | tables | queries, stats
+
+    def side(path: str, axis: int, published: int) -> int:
+        shape = found.get(f"params/{path}", ())
+        return shape[axis] if len(shape) == 2 else published
+
+    width = side("queries_0", 1, 128)
+    hidden = side("level_0/encoder0/up/kernel", 1, 256)
+    net = Hierarchy(
+        sizes=(side("queries_0", 0, 8), side("queries_1", 0, 4)),
+        table=side("rows", 0, 50),
+        transformer=partial(ClusteringTransformer, hidden=hidden),
+    )
+    if width % ClusteringTransformer.heads:
+        width = 128  # so that what is there counts as mis-shaped
+    params, stats = jax.eval_shape(lambda: net.draw(jax.random.key(0), width))
+    return weights.shapes({"params": params, "stats": stats})

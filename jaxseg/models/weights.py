@@ -1,9 +1,10 @@
-"""Our weights file: one safetensors file of a backbone's tree, with where it came from.
+"""Our weights file: one safetensors file of a network's tree, with where it came from.
 
-Arrays are named by their path in the tree, "params/block0/attention/qkv/kernel", and are float32.
-The metadata holds "format", "architecture" (a key of backbones.ARCHITECTURES), "mean" and "std"
+The network is a backbone, or what HSG groups with. Arrays are named by their path in the tree,
+"params/block0/attention/qkv/kernel", and are float32. The metadata holds "format", "architecture"
+(a key of backbones.ARCHITECTURES, or published_hsg.ARCHITECTURE), of a backbone "mean" and "std"
 (JSON lists: what an image in [0, 1] is normalised by), "name" (the source) and "sha256", which is
-taken over all else in the file, so that it stands for what the backbone computes.
+taken over all else in the file, so that it stands for what the network computes.
 """
 
 import hashlib
@@ -27,17 +28,18 @@ _SHOWN = 5  # names of each kind that an error lists
 
 
 def write_weights(path: pathlib.Path | str, tree: PyTree, meta: Mapping[str, str]) -> str:
-    """Writes a backbone's tree, atomically, and returns the file's sha256 (see the module).
+    """Writes a network's tree, atomically, and returns the file's sha256 (see the module).
 
     Args:
         path: of the file, .safetensors.
-        tree: {"params", "stats", "mean", "std"}, as `backbones.Backbone` has it.
+        tree: {"params", "stats"} and, of a backbone, "mean" and "std", as `backbones.Backbone` has
+            them.
         meta: "architecture" and "name", and whatever else is to be kept.
     """
     path = pathlib.Path(path)
     flat = _flatten(tree)
     kept = {str(key): str(value) for key, value in meta.items() if key != "sha256"}
-    kept |= {key: json.dumps(flat.pop(key).tolist()) for key in _NUMBERS}
+    kept |= {key: json.dumps(flat.pop(key).tolist()) for key in _NUMBERS if key in flat}
     kept["format"] = FORMAT
     kept["sha256"] = _digest(flat, kept)
     content = safetensors.numpy.save(flat, metadata=kept)
@@ -70,7 +72,9 @@ def read_weights(path: pathlib.Path | str) -> tuple[PyTree, dict[str, str]]:
             flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if _digest(flat, meta) != meta["sha256"]:
             raise ValueError("its contents do not have the hash that it was written with")
-        flat |= {key: np.asarray(json.loads(meta[key]), np.float32) for key in _NUMBERS}
+        flat |= {
+            key: np.asarray(json.loads(meta[key]), np.float32) for key in _NUMBERS if key in meta
+        }
     except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:
         raise UserError(
             f"The weights file {path} is damaged: {error}. Convert or copy it again."
@@ -79,16 +83,19 @@ def read_weights(path: pathlib.Path | str) -> tuple[PyTree, dict[str, str]]:
     return {"params": {}, "stats": {}} | tree, meta
 
 
-def load_into(tree: PyTree, path: pathlib.Path | str, prefix: str = "") -> tuple[PyTree, list[str]]:
-    """Fills a backbone's tree from a weights file.
+def load_into(
+    tree: PyTree, path: pathlib.Path | str, prefix: str = "", part: str = "backbone"
+) -> tuple[PyTree, list[str]]:
+    """Fills a network's tree from a weights file.
 
     Args:
-        tree: holds the backbone's tree, filled with anything, abstract arrays too.
+        tree: holds the network's tree, filled with anything, abstract arrays too.
         path: of the weights file.
-        prefix: where in `tree` the backbone's stands: keys joined by "/"; "" = `tree` itself.
+        prefix: where in `tree` the network's stands: keys joined by "/"; "" = `tree` itself.
+        part: what the network is, for messages.
 
     Returns:
-        (the tree, with the file's arrays as NumPy's in the place of the backbone's; lines that say
+        (the tree, with the file's arrays as NumPy's in the place of the network's; lines that say
         what was loaded).
 
     Raises:
@@ -103,14 +110,15 @@ def load_into(tree: PyTree, path: pathlib.Path | str, prefix: str = "") -> tuple
     expected = shapes(place)
     if lines := differences(expected, shapes(found)):
         raise UserError(
-            f"The weights file {path} ({meta['architecture']}) does not fit this backbone. "
+            f"The weights file {path} ({meta['architecture']}) does not fit this {part}. "
             + " ".join(lines)
-            + " Use weights of this backbone's architecture, or name theirs."
+            + f" Use weights of this {part}'s architecture, or name theirs."
         )
     count = sum(int(np.prod(shape)) for shape in expected.values())
+    numbers = "".join(f"{key} {meta[key]}, " for key in _NUMBERS if key in meta)
     lines = [
-        f"{path}: {meta['name']} ({meta['architecture']}, {count:,} values, "
-        f"mean {meta['mean']}, std {meta['std']}, sha256 {meta['sha256'][:12]})"
+        f"{path}: {meta['name']} ({meta['architecture']}, {count:,} values, {numbers}"
+        f"sha256 {meta['sha256'][:12]})"
     ]
     return _put(tree, keys, found), lines
 

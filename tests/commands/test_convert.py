@@ -13,9 +13,11 @@ import pytest
 import safetensors.numpy
 
 from jaxseg.commands import convert as command
-from jaxseg.core import UserError
-from jaxseg.models import weights
+from jaxseg.core import Batch, UserError
+from jaxseg.methods.hsg import HSG
+from jaxseg.models import published_hsg, weights
 from jaxseg.models.backbones import Backbone
+from jaxseg.pretrained import Weights
 
 ROOT = pathlib.Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
@@ -27,6 +29,21 @@ def vit():
     """Arrays of vit_test under DINO's names."""
     with np.load(GOLDEN / "dino_vit.npz") as file:
         return {key[2:]: file[key] for key in file.files if key.startswith("w/")}
+
+
+@pytest.fixture(scope="module")
+def transformers():
+    """The golden transformer as both levels of HSG, with its queries, under the released names."""
+    rng = np.random.default_rng(0)
+    with np.load(GOLDEN / "clustering_transformer.npz") as file:
+        one = {key[2:]: file[key] for key in file.files if key.startswith("w/")}
+        queries = file["queries"]
+    tables = {"rows": rng.normal(size=(50, 16)), "columns": rng.normal(size=(50, 16))}
+    tables |= {"queries_0": queries, "queries_1": queries[:4]}
+    found = {published_hsg.TABLES[name]: array for name, array in tables.items()}
+    for prefix in published_hsg.LEVELS.values():
+        found |= {prefix + name: array for name, array in one.items()}
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +139,68 @@ def test_another_architecture_lists_what_differs(vit, tmp_path):
     np.savez(tmp_path / "in.npz", **vit)
     with pytest.raises(UserError, match=r"not of the architecture resnet50.*Missing \(\d+\): "):
         run(tmp_path / "in.npz", tmp_path / "out.safetensors", "resnet50")
+
+
+def test_hsg_s_transformers_group_as_published(transformers, tmp_path):
+    """From a file of the whole network, through the command, into HSG: the golden values."""
+    beside = {"model.head.weight": np.zeros(3), "model.pos_embed.num_batches_tracked": np.zeros(())}
+    published = {f"model.{name}": array for name, array in transformers.items()}
+    np.savez(tmp_path / "hsg.npz", **published | beside)
+    out = tmp_path / "out.safetensors"
+    lines = run(tmp_path / "hsg.npz", out)
+    assert lines[0].startswith(f"{out}: hsg_clustering_transformer, ")
+    assert "mean" not in lines[0]
+    assert lines[1].startswith("left out (6): coarse_hrchy_transformer.centroid_feat_fc.1.weight")
+    again = run(tmp_path / "hsg.npz", tmp_path / "again.safetensors", published_hsg.ARCHITECTURE)
+    assert again[0].rpartition(" ")[2] == lines[0].rpartition(" ")[2]  # the hash
+
+    method = HSG(backbone="resnet_tiny", dim=32, hidden=64, dropout=0.0, trained_cells=2)
+    spec = Batch(
+        index=jax.ShapeDtypeStruct((2,), np.int32),
+        seed=jax.ShapeDtypeStruct((2,), np.uint32),
+        image=jax.ShapeDtypeStruct((2, 1, 32, 32, 3), np.uint8),
+    )
+    shapes = jax.eval_shape(lambda key: method.init(key, spec), jax.random.key(0))
+    found = Weights.read("grouping_weights", out, shapes)
+    assert "hsg.npz (hsg_clustering_transformer, " in found.lines[0]
+    state = found.put(shapes)
+    assert weights.shapes(state.params["grouping"]) == weights.shapes(shapes.params["grouping"])
+    assert weights.shapes(state.extra["grouping"]) == weights.shapes(shapes.extra["grouping"])
+    params, stats = state.params["grouping"], state.extra["grouping"]
+    with np.load(GOLDEN / "clustering_transformer.npz") as file:
+        golden = dict(file)
+    variables = {"params": params["level_0"], "batch_stats": stats["level_0"]}
+    inputs = golden["segments"], golden["positions"], params["queries_0"], ~golden["padding"]
+    level = method._hierarchy.transformer(masked_std="code")
+    groups = jax.jit(level.apply)(variables, *inputs)
+    order = np.argsort(-np.max(groups.logits, axis=1), axis=1)
+    logits = np.take_along_axis(np.asarray(groups.logits), order[:, None], 2)
+    np.testing.assert_allclose(logits, golden["eval_logits"], rtol=1e-4, atol=1e-6)
+    centroids = np.take_along_axis(np.asarray(groups.centroids), order[..., None], 1)
+    expected = golden["eval_centroids_for_assignment"]
+    np.testing.assert_allclose(centroids, expected, rtol=1e-4, atol=1e-6)
+    with pytest.raises(UserError, match=r"hsg_clustering_transformer\) does not fit this backbone"):
+        Weights.read("weights", out, shapes)
+
+
+def test_transformers_that_are_not_hsg_s_list_what_differs(transformers, tmp_path):
+    name = "fine_hrchy_transformer._transformer.encoder.layers.1.linear1.weight"
+    changed = {k: v for k, v in transformers.items() if "coarse_query" not in k}
+    changed |= {name: np.zeros((64, 31)), "fine_hrchy_transformer.extra.weight": np.zeros(3)}
+    np.savez(tmp_path / "in.npz", **changed)
+    with pytest.raises(UserError) as caught:
+        run(tmp_path / "in.npz", tmp_path / "out.safetensors")
+    message = str(caught.value)
+    assert "in.npz is not of the architecture hsg_clustering_transformer" in message
+    assert "Missing (1): params/queries_1." in message
+    assert "Unexpected (1): params/level_0/extra/scale." in message
+    assert "params/level_0/encoder1/up/kernel is [31, 64] and should be [32, 64]." in message
+    np.savez(tmp_path / "in.npz", **{k: v for k, v in transformers.items() if "running" not in k})
+    with pytest.raises(UserError, match=r"Missing \(\d+\): stats/level_0/"):
+        run(tmp_path / "in.npz", tmp_path / "out.safetensors")
+    np.savez(tmp_path / "in.npz", weight=np.zeros(3))
+    with pytest.raises(UserError, match=r"nothing under the names of HSG.*begins with weight"):
+        run(tmp_path / "in.npz", tmp_path / "out.safetensors", "hsg_clustering_transformer")
 
 
 def test_files_without_a_network_or_with_broken_numbers(vit, tmp_path):

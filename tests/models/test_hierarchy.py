@@ -1,18 +1,16 @@
-"""The hierarchy of groups: propagation and positions by hand, and the published weights."""
+"""The hierarchy of groups: propagation and positions by hand."""
 
 import functools
-import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxseg.models import published_hsg, weights
+from jaxseg.models import weights
 from jaxseg.models.clustering_transformer import ClusteringTransformer
 from jaxseg.models.hierarchy import Hierarchy, resample, segment_positions
 
-GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 SIZES, DIM = (5, 3, 2), 8
 NET = Hierarchy(
     SIZES,
@@ -138,33 +136,3 @@ def test_positions_are_resampled_between_the_cells_of_training():
     for cells, trained in ((11, 0), (4, 11)):
         with pytest.raises(ValueError, match="11 cells"):
             resample(table, cells, trained)
-
-
-def test_published_weights_fit_and_run():
-    """Both levels of the published names, which have no running statistics in training mode."""
-    with np.load(GOLDEN / "clustering_transformer.npz") as file:
-        one = {key[2:]: file[key] for key in file.files if key.startswith("w/")}
-    rng = np.random.default_rng(0)
-    shapes = {"rows": (50, 16), "columns": (50, 16), "fine_queries": (8, 32)}
-    shapes["coarse_queries"] = (4, 32)
-    arrays = {
-        published_hsg.TABLES[name]: rng.normal(size=shape).astype(np.float32)
-        for name, shape in shapes.items()
-    }
-    for level in ("fine", "coarse"):
-        arrays |= {f"{level}_hrchy_transformer.{k}": v for k, v in one.items()}
-    params, stats = published_hsg.hierarchy(published_hsg.grouping(arrays))
-    net = Hierarchy(transformer=functools.partial(ClusteringTransformer, hidden=64, dropout=0.0))
-    fresh = jax.eval_shape(lambda: net.draw(jax.random.key(0), 32))
-    assert weights.shapes(params) == weights.shapes(fresh[0])
-    assert weights.shapes(stats) == weights.shapes(fresh[1])
-    np.testing.assert_array_equal(
-        params["queries_1"], arrays[published_hsg.TABLES["coarse_queries"]]
-    )
-    np.testing.assert_array_equal(params["rows"], arrays[published_hsg.TABLES["rows"]])
-    inputs = (jnp.zeros((2, 9, 32)), jnp.ones((2, 9), bool), jnp.zeros((2, 1, 3, 3), jnp.int32))
-    run = functools.partial(net.group, train=True)
-    for given in (stats, {"level_0": {}, "level_1": {}}):
-        found, new = jax.eval_shape(run, params, given, *inputs)
-        assert found[1].assignment.shape == (2, 9, 4)
-        assert weights.shapes(new) == weights.shapes(fresh[1])

@@ -61,12 +61,32 @@ def test_names_and_shapes(transformer):
 
 def test_all_that_hsg_groups_with(transformer):
     rng = np.random.default_rng(0)
-    arrays = {name: rng.normal(size=(4, 3)) for name in published_hsg.TABLES.values()}
-    for level in ("fine", "coarse"):
-        arrays |= {f"{level}_hrchy_transformer.{k}": v for k, v in transformer.items()}
-    found = published_hsg.grouping(arrays)
-    assert set(found) == {"fine", "coarse", *published_hsg.TABLES}
-    assert set(weights.shapes(found["coarse"]["params"])) == PARAMS
-    np.testing.assert_array_equal(found["rows"], arrays["pos_embed.row_embed.weight"])
-    with pytest.raises(KeyError, match="row_embed"):
-        published_hsg.grouping(transformer)
+    shapes = {"rows": (50, 16), "columns": (50, 16), "queries_0": (6, 32), "queries_1": (3, 32)}
+    arrays = {published_hsg.TABLES[k]: rng.normal(size=shapes[k]) for k in shapes}
+    for prefix in published_hsg.LEVELS.values():
+        arrays |= {f"{prefix}{k}": v for k, v in transformer.items()}
+    found, ignored = published_hsg.grouping_arrays(arrays | {"head.weight": np.zeros(2)})
+    assert {name.rpartition(".")[2] for name in ignored if "centroid_feat_fc" in name} == {
+        "weight", "bias", "running_mean", "running_var",
+    }  # fmt: skip
+    assert [name for name in ignored if "centroid_feat_fc" not in name] == ["head.weight"]
+    kept = {name for name in PARAMS if not name.startswith("feature/")}
+    for level, expected in (("level_0", PARAMS), ("level_1", kept)):
+        place = f"params/{level}/"
+        assert {k.removeprefix(place) for k in found if k.startswith(place)} == expected
+    np.testing.assert_array_equal(found["params/rows"], arrays["pos_embed.row_embed.weight"])
+    shapes = {name: array.shape for name, array in found.items()}
+    assert published_hsg.expected_shapes(shapes) == shapes
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix"),
+    [
+        ("pos_embed.row_embed.weight", ""),
+        ("module.model.fine_hrchy_transformer.centroid_fc.1.weight", "module.model."),
+        ("my_pos_embed.row_embed.weight", None),
+        ("cls_token", None),
+    ],
+)
+def test_what_stands_before_the_names(name, prefix):
+    assert published_hsg.prefix_of(["other", name]) == prefix
