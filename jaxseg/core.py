@@ -96,7 +96,9 @@ class Output(struct.PyTreeNode):
     # f32[B h w K], perhaps on a finer grid than the features; None = the method has no classifier
     logits: Array | None = None
     levels: tuple[Array, ...] = ()  # i32[B h' w'] per-image groupings, fine to coarse
-    aux: dict[str, Array] = struct.field(default_factory=dict)  # what pictures and probes want
+    # What pictures and probes want; what ends in "_histogram", shares f32[B bins] over [0, 1], is
+    # logged on the way.
+    aux: dict[str, Array] = struct.field(default_factory=dict)
 
     def part(self, name: str) -> Array:
         """Returns "features", "logits" or an entry of `aux` by name.

@@ -35,6 +35,7 @@ UPSAMPLING = ("bilinear", "nearest")
 # How clusters stand for classes where the evaluator's own scores are made.
 MATCHINGS = ("hungarian", "identity")
 ABSENT = ("drop", "zero")  # see `scores.miou`
+HISTOGRAM = "_histogram"  # ends the name of an f32[B bins] of shares over [0, 1] in `Output.aux`
 
 
 @functools.partial(jax.jit, static_argnames="count")
@@ -243,21 +244,30 @@ def _usage_scalars(usage: np.ndarray) -> dict[str, float]:
     }
 
 
-def collapse_monitor(stream: Stream) -> Callable[[Predict], dict[str, float]]:
-    """Returns a function that says how many clusters the method's own labels use on fixed images.
+def collapse_monitor(
+    stream: Stream,
+) -> Callable[[Predict], tuple[dict[str, float], dict[str, np.ndarray]]]:
+    """Returns a function that looks, without labels, at what a method says of fixed images.
 
-    It returns {} for a method without logits, and warns where nearly all pixels are in one cluster.
+    It returns (scalars that say how many clusters the method's own labels use, histograms f32[bins]
+    of the method's own: means over the images of the entries of `Output.aux` that are named so),
+    ({}, {}) for a method without logits, and warns where nearly all pixels are in one cluster.
     """
 
-    def monitor(predict: Predict) -> dict[str, float]:
+    def monitor(predict: Predict) -> tuple[dict[str, float], dict[str, np.ndarray]]:
         usage: Any = 0
+        shares: dict[str, list[np.ndarray]] = collections.defaultdict(list)
         for batch in stream():
-            logits = predict(batch.first_view).logits
-            if logits is None:
-                return {}
+            output = predict(batch.first_view)
+            if (logits := output.logits) is None:
+                return {}, {}
             labels = label_map(logits, *batch.first_view.shape[1:3], "nearest")
             found = _usage(labels, batch.valid_pixels, logits.shape[-1])
             usage = usage + np.asarray(found, np.int64)
+            real = np.asarray(batch.index) >= 0
+            for name, part in output.aux.items():
+                if name.endswith(HISTOGRAM):
+                    shares[f"monitor/{name}"].extend(np.asarray(part)[real])
         scalars = _usage_scalars(usage)
         if scalars["clusters"] > 1 and scalars["effective_clusters"] < 1.2:
             logging.warning(
@@ -265,6 +275,7 @@ def collapse_monitor(stream: Stream) -> Callable[[Predict], dict[str, float]]:
                 scalars["effective_clusters"],
                 scalars["clusters"],
             )
-        return {f"monitor/{k}": scalars[k] for k in ("entropy", "effective_clusters", "clusters")}
+        chosen = {f"monitor/{k}": scalars[k] for k in ("entropy", "effective_clusters", "clusters")}
+        return chosen, {name: np.mean(each, axis=0) for name, each in shares.items()}
 
     return monitor

@@ -192,7 +192,10 @@ class Run:
         look = evaluate.collapse_monitor(watched)
 
         def monitor(state: State) -> dict[str, float]:
-            return look(functools.partial(self._predict, state))
+            scalars, histograms = look(functools.partial(self._predict, state))
+            if histograms:
+                writer.histograms(int(state.step), histograms)
+            return scalars
 
         def score(state: State) -> dict[str, float]:
             found: dict[str, float] = {}

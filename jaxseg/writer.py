@@ -18,7 +18,8 @@ class Writer:
     """Writes scalars and images of one run below its work directory.
 
     `metrics.jsonl` holds one JSON object a line: {"step": ..., "time": seconds since the epoch, and
-    the scalars}. Continuing at step `resume` drops its later lines, which the run writes again.
+    the scalars or histograms}. Continuing at step `resume` drops its later lines, which the run
+    writes again.
     """
 
     def __init__(self, workdir: pathlib.Path | str, resume: int = 0):
@@ -33,10 +34,13 @@ class Writer:
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Writes finite and non-finite floats by name; the file has null for a non-finite one."""
         values = {name: float(value) for name, value in values.items()}
-        row = {k: v if np.isfinite(v) else None for k, v in values.items()}
-        self._file.write(json.dumps({"step": step, "time": round(time.time(), 3), **row}) + "\n")
-        self._file.flush()
+        self._row(step, {k: v if np.isfinite(v) else None for k, v in values.items()})
         self._event(step, [_scalar(name, value) for name, value in values.items()])
+
+    def histograms(self, step: int, histograms: Mapping[str, np.ndarray]) -> None:
+        """Writes histograms f32[bins] by name: shares in bins that cut [0, 1] evenly."""
+        self._row(step, {k: [round(float(x), 7) for x in v] for k, v in histograms.items()})
+        self._event(step, [_histogram(name, shares) for name, shares in histograms.items()])
 
     def images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
         """Writes pictures u8[H W 3] by name to the TensorBoard files."""
@@ -46,6 +50,11 @@ class Writer:
         """Flushes and closes the files."""
         self._file.close()
         self._events.close()
+
+    def _row(self, step: int, values: Mapping[str, float | list[float] | None]) -> None:
+        row = {"step": step, "time": round(time.time(), 3), **values}
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
 
     def _event(self, step: int, values: list[summary_pb2.Summary.Value]) -> None:
         event = event_pb2.Event(step=step, wall_time=time.time())
@@ -72,6 +81,16 @@ def read_metrics(path: pathlib.Path | str) -> list[dict]:
 
 def _scalar(name: str, value: float) -> summary_pb2.Summary.Value:
     return summary_pb2.Summary.Value(tag=name, simple_value=value)
+
+
+def _histogram(name: str, shares: np.ndarray) -> summary_pb2.Summary.Value:
+    edges = np.linspace(0, 1, len(shares) + 1)
+    centres = (edges[1:] + edges[:-1]) / 2
+    proto = summary_pb2.HistogramProto(
+        min=0.0, max=1.0, num=float(np.sum(shares)), sum=float(np.sum(shares * centres)),
+        sum_squares=float(np.sum(shares * centres**2)), bucket_limit=edges[1:], bucket=shares,
+    )  # fmt: skip
+    return summary_pb2.Summary.Value(tag=name, histo=proto)
 
 
 def _image(name: str, picture: np.ndarray) -> summary_pb2.Summary.Value:

@@ -145,7 +145,7 @@ def test_upsampling_rules():
 
 def test_the_monitor_sees_a_collapse(caplog):
     monitor = collapse_monitor(make_batches())
-    assert monitor(predict)["monitor/effective_clusters"] == pytest.approx(2)
+    assert monitor(predict)[0]["monitor/effective_clusters"] == pytest.approx(2)
     assert not caplog.records
 
     def collapsed(image):
@@ -154,9 +154,22 @@ def test_the_monitor_sees_a_collapse(caplog):
             logits=jnp.ones((*image.shape[:3], 1)) * jnp.arange(3.0).reshape(1, 1, 1, 3),
         )
 
-    assert monitor(collapsed)["monitor/effective_clusters"] == pytest.approx(1)
+    assert monitor(collapsed)[0]["monitor/effective_clusters"] == pytest.approx(1)
     assert "1.00 of 3 clusters" in caplog.text
-    assert monitor(lambda image: Output(features=image)) == {}
+    assert monitor(lambda image: Output(features=image)) == ({}, {})
+
+
+def test_the_monitor_averages_histograms_over_real_images():
+    """The third row, which only fills up, does not count, nor do other parts of the output."""
+
+    def with_histogram(image):
+        shares = jnp.eye(3, 5)
+        return predict(image).replace(aux={"delta_histogram": shares, "tokens": shares})
+
+    scalars, histograms = collapse_monitor(make_batches())(with_histogram)
+    assert "monitor/clusters" in scalars
+    assert set(histograms) == {"monitor/delta_histogram"}
+    np.testing.assert_allclose(histograms["monitor/delta_histogram"], [0.5, 0.5, 0, 0, 0])
 
 
 def test_the_table_shows_what_there_is():

@@ -15,6 +15,7 @@ from jaxseg.models.backbones import Backbone
 from jaxseg.models.weights import read_weights, write_weights
 from jaxseg.run import Run
 from jaxseg.train import make_mesh
+from jaxseg.writer import read_metrics
 
 
 @pytest.fixture(autouse=True)
@@ -64,6 +65,10 @@ def test_weights_come_from_the_file_and_a_run_keeps_to_them(tmp_path, weights):
     jax.tree.map(np.testing.assert_array_equal, backbone, read_weights(weights(1))[0])
     assert "seed 1 (vit_test" in run.describe()
     assert run.fit()
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    (shares,) = (row[name] for row in rows if (name := "monitor/delta_histogram") in row)
+    assert len(shares) == 50
+    assert sum(shares) == pytest.approx(1, abs=1e-5)
     names = {result.name for result in run.evaluate()}
     assert names == {"smooseg", "backbone_kmeans"}
     # The file may move, its contents may not change.

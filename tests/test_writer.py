@@ -22,6 +22,23 @@ def test_metrics_go_to_json_lines_and_tensorboard(tmp_path):
     assert (events.Images("samples")[0].height, events.Images("samples")[0].width) == (4, 6)
 
 
+def test_histograms_are_kept_with_their_bins(tmp_path):
+    writer = Writer(tmp_path)
+    writer.histograms(7, {"monitor/delta_histogram": np.array([0.5, 0.125, 0, 0.375], np.float32)})
+    writer.close()
+    (row,) = read_metrics(tmp_path / "metrics.jsonl")
+    assert (row["step"], row["monitor/delta_histogram"]) == (7, [0.5, 0.125, 0, 0.375])
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    (event,) = events.Histograms("monitor/delta_histogram")
+    found = event.histogram_value
+    assert (list(found.bucket_limit), list(found.bucket)) == (
+        [0.25, 0.5, 0.75, 1], [0.5, 0.125, 0, 0.375],
+    )  # fmt: skip
+    assert (found.min, found.max, found.num) == (0, 1, 1)
+    assert found.sum == 0.5 * 0.125 + 0.125 * 0.375 + 0.375 * 0.875
+
+
 def test_resuming_drops_later_rows_and_a_torn_last_line(tmp_path):
     path = tmp_path / "metrics.jsonl"
     rows = [json.dumps({"step": step}) for step in (1, 2, 3)]

@@ -114,7 +114,8 @@ class SmooSeg(Method):
 
         Metrics: the terms, whether the loss counts them or not; the mean penalties delta; and
         "bimodality", of the penalties within images (`losses.smoothness.penalty_bimodality`), which
-        needs no labels and says whether patches are either alike or not.
+        needs no labels and says whether patches are either alike or not. The histogram of those
+        penalties is with `predict`, whose look at fixed images the log holds now and then.
         """
         head_key, closeness_key, image_key = jax.random.split(key, 3)
         tokens = heads.frozen_tokens(self._backbone, state.frozen["backbone"], batch.view(0))
