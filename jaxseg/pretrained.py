@@ -12,7 +12,7 @@ from jaxseg.clustering.neighbours import partners
 from jaxseg.core import Method, State, UserError
 from jaxseg.data.fingerprint import of_arrays, of_features
 from jaxseg.data.token_build import build_tokens, mean_features
-from jaxseg.models.weights import load_into
+from jaxseg.models.weights import describe, load_into
 
 _ENCODED = 16  # images whose features each device computes at once, to be kept
 
@@ -25,14 +25,15 @@ class Weights:
         part: a value of `build.WEIGHTS`; place: of the state, "frozen" or "params".
         tree: of NumPy arrays.
         sha256: over the arrays.
-        lines: what was loaded, for people.
+        name: what they are, as the file says; line: what was loaded, for people.
     """
 
     part: str
     place: str
     tree: dict
     sha256: str
-    lines: tuple[str, ...]
+    name: str
+    line: str
 
     @classmethod
     def read(cls, field: str, path: str, shapes: State) -> "Weights":
@@ -50,8 +51,9 @@ class Weights:
                     # What learns has what the optimiser does not move in `extra`.
                     rest = shapes.extra[part]
                     tree = {"params": tree} | (rest if part == "backbone" else {"stats": rest})
-                tree, lines = load_into(tree, path, part=part)
-                return cls(part, place, tree, of_arrays(tree), tuple(lines))
+                tree, meta = load_into(tree, path, part=part)
+                line = describe(path, tree, meta)
+                return cls(part, place, tree, of_arrays(tree), meta["name"], line)
         raise UserError(
             f"method.{field} is {path!r}, but the method has no {part}; leave it empty."
         )

@@ -143,8 +143,7 @@ class Run:
         ]
         if self.data.regions:
             lines.append(self.data.regions)
-        for weights in self.weights:
-            lines += weights.lines
+        lines += [weights.line for weights in self.weights]
         if not self.weights and "backbone" in self.untrained.frozen:
             lines.append("The frozen backbone has random weights: method.weights names none.")
         for source in {id(s): s for s in (train, test)}.values():
@@ -254,6 +253,7 @@ class Run:
         return {
             "model": section.model,
             "probe": repr(evaluator.probe),
+            **self._network(section.model),
             **evaluator.protocol(),
             "refine": section.refine,
             "tile": section.tile,
@@ -268,3 +268,17 @@ class Run:
             "select": self.train.select,
             "selected_step": self.final.latest(),
         }
+
+    def _network(self, model: str) -> dict[str, str]:
+        """Returns the backbone of a key of `build.MODELS`, and where its weights are from."""
+        if self._model(model) is not self.method:
+            return {"backbone": "", "weights": ""}
+        named = getattr(getattr(self.method, "inner", self.method), "backbone", "")
+        frozen = "backbone" in self.untrained.frozen
+        backbone = f"{named}, frozen" if frozen else named
+        if not frozen and "backbone" not in self.untrained.params:
+            backbone = ""  # a network of the method's own
+        names = [f"{w.name} ({w.sha256[:8]})" for w in self.weights]
+        if self.train.init_from and model == "trained":
+            names.append(f"run {pathlib.Path(self.train.init_from).name}")
+        return {"backbone": backbone, "weights": "; ".join(names) or "none"}

@@ -10,6 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from jaxseg import thresholds
+from jaxseg.commands.results import measured_rows
 from jaxseg.core import UserError
 from jaxseg.models.backbones import Backbone
 from jaxseg.models.weights import read_weights, write_weights
@@ -71,6 +72,10 @@ def test_weights_come_from_the_file_and_a_run_keeps_to_them(tmp_path, weights):
     assert sum(shares) == pytest.approx(1, abs=1e-5)
     names = {result.name for result in run.evaluate()}
     assert names == {"smooseg", "backbone_kmeans"}
+    (row,) = (row for row in measured_rows(tmp_path / "run") if row["method"] == "smooseg")
+    assert row["backbone"] == "vit_test, frozen"
+    (weights_read,) = run.weights
+    assert row["weights"] == f"seed 1 ({weights_read.sha256[:8]})"
     # The file may move, its contents may not change.
     shutil.copy(weights(1), tmp_path / "moved")
     Run(make_config(weights=str(tmp_path / "moved")), tmp_path / "run")

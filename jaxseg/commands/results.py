@@ -55,7 +55,8 @@ PROTOCOLS = {
     "public issue thread": ("?", "", "?", "?"),
 }
 
-_PROTOCOL = ("split", "matching", "CRF", "k", "seed", "checkpoint")
+_NETWORK = ("backbone", "weights")
+_PROTOCOL = (*_NETWORK, "split", "matching", "CRF", "k", "seed", "checkpoint")
 _SCORES = ("Acc", "mIoU")
 _IDENTITY = ("data", "method", "level", *_PROTOCOL, "source")  # a new row replaces one of the same
 _HEAD = """# Results
@@ -65,7 +66,10 @@ Made by `python -m jaxseg.results`; do not edit. Scores in %.
 - **Published** rows are as printed in the paper that the last column names; "[via X]" is another
   paper's result as X prints it. "?" = not stated.
 - **Measured** rows are runs of this program. A run that was not scored on the official number of
-  images says so in the column "split".
+  images says so in the column "split". "backbone" is the network that a method learns on, and says
+  whether it stays frozen; it is empty for a network of the method's own. "weights" is what training
+  began with: a weights file's name and the first digits of its hash, another run, or "none". Papers
+  name theirs, if at all, in the method's name or in "source".
 - Retrieval (kNN) learns the class of a segment from labelled training images; Hungarian matching
   assigns whole clusters to classes. The two are not comparable, and never share a table.
 - Levels of groups are scored region by region, without classes: level 0 are the base segments.
@@ -178,6 +182,7 @@ def _row(
         "data": data,
         "method": method if record["name"] == method else f"{method}: {record['name']}",
         **found,
+        **_network(protocol, config["method"]),
         "split": _split(protocol["test_split"], data),
         "matching": matching,
         "CRF": "no" if refine == "none" else refine,
@@ -187,6 +192,18 @@ def _row(
         "source": f"{protocol['label']}, trained on {protocol['train_split']}, "
         f"{protocol['steps']} steps",
     }
+
+
+def _network(protocol: Mapping[str, Any], method: Mapping[str, Any]) -> Row:
+    """Returns the columns on the network; "?" where an evaluation of old does not say."""
+    if "weights" in protocol:
+        return {name: protocol[name] for name in _NETWORK}
+    if protocol["model"] not in ("trained", "untrained"):
+        return dict.fromkeys(_NETWORK, "")
+    if not method.get("weights"):
+        return dict.fromkeys(_NETWORK, "?")
+    file = pathlib.PurePath(method["weights"]).name
+    return {"backbone": method["backbone"], "weights": f"{file} ({method['weights_sha256'][:8]})"}
 
 
 def _percent(value: float | None) -> str:
@@ -228,8 +245,8 @@ def render(measured: Sequence[Mapping[str, Any]]) -> str:
 
 def _table(rows: Sequence[Row]) -> str:
     """Returns a Markdown table; its columns are those that any row fills, in a fixed order."""
-    first = ("method", "", "backbone", *_SCORES)
-    last = (*_PROTOCOL, "source")
+    first = ("method", "", *_NETWORK, *_SCORES)
+    last = (*(name for name in _PROTOCOL if name not in _NETWORK), "source")
     others = [name for row in rows for name in row if name not in (*first, *last)]
     columns = [*first, *dict.fromkeys(others), *last]
     columns = [name for name in columns if name == "" or any(row.get(name) for row in rows)]

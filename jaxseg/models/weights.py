@@ -85,7 +85,7 @@ def read_weights(path: pathlib.Path | str) -> tuple[PyTree, dict[str, str]]:
 
 def load_into(
     tree: PyTree, path: pathlib.Path | str, prefix: str = "", part: str = "backbone"
-) -> tuple[PyTree, list[str]]:
+) -> tuple[PyTree, dict[str, str]]:
     """Fills a network's tree from a weights file.
 
     Args:
@@ -95,8 +95,8 @@ def load_into(
         part: what the network is, for messages.
 
     Returns:
-        (the tree, with the file's arrays as NumPy's in the place of the network's; lines that say
-        what was loaded).
+        (the tree, with the file's arrays as NumPy's in the place of the network's; the file's
+        metadata).
 
     Raises:
         UserError: as `read_weights`, or the file is of another architecture: it names the first
@@ -114,13 +114,17 @@ def load_into(
             + " ".join(lines)
             + f" Use weights of this {part}'s architecture, or name theirs."
         )
-    count = sum(int(np.prod(shape)) for shape in expected.values())
+    return _put(tree, keys, found), meta
+
+
+def describe(path: pathlib.Path | str, tree: PyTree, meta: Mapping[str, str]) -> str:
+    """Returns a line on a weights file, from its tree and metadata."""
+    count = sum(int(np.prod(shape)) for shape in shapes(tree).values())
     numbers = "".join(f"{key} {meta[key]}, " for key in _NUMBERS if key in meta)
-    lines = [
+    return (
         f"{path}: {meta['name']} ({meta['architecture']}, {count:,} values, {numbers}"
         f"sha256 {meta['sha256'][:12]})"
-    ]
-    return _put(tree, keys, found), lines
+    )
 
 
 def shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:

@@ -162,7 +162,7 @@ def test_hsg_s_transformers_group_as_published(transformers, tmp_path):
     )
     shapes = jax.eval_shape(lambda key: method.init(key, spec), jax.random.key(0))
     found = Weights.read("grouping_weights", out, shapes)
-    assert "hsg.npz (hsg_clustering_transformer, " in found.lines[0]
+    assert "hsg.npz (hsg_clustering_transformer, " in found.line
     state = found.put(shapes)
     assert weights.shapes(state.params["grouping"]) == weights.shapes(shapes.params["grouping"])
     assert weights.shapes(state.extra["grouping"]) == weights.shapes(shapes.extra["grouping"])

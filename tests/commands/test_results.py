@@ -129,6 +129,30 @@ def test_runs_on_packed_data_and_retrieval(tmp_path):
     )  # fmt: skip
 
 
+def test_backbone_and_weights_are_named(tmp_path):
+    """As the evaluation says, or, where it was made before it did, as the config can tell."""
+    said = {"backbone": "vit_small_8, frozen", "weights": "DINO (0123abcd)"}
+    (row,) = results.measured_rows(workdir(tmp_path / "new", "potsdam", 855, **said))
+    assert {name: row[name] for name in said} == said
+    page = dict(tables(results.render([row])))
+    (shown,) = (row for row in page["Potsdam-6, Hungarian"] if row[""] == "**measured**")
+    assert {name: shown[name] for name in said} == said
+    other = row | {"weights": "DINO (89abcdef)"}
+    assert len(results.merge([row], [other])) == 2
+
+    run = workdir(tmp_path / "old", "potsdam", 855)
+    (row,) = results.measured_rows(run)
+    assert (row["backbone"], row["weights"]) == ("?", "?")
+    config = json.loads((run / "config.json").read_text())
+    config["method"] |= {"backbone": "vit_tiny_16", "weights": "a/b/vit.safetensors"}
+    config["method"]["weights_sha256"] = "0123456789"
+    (run / "config.json").write_text(json.dumps(config))
+    (row,) = results.measured_rows(run)
+    assert (row["backbone"], row["weights"]) == ("vit_tiny_16", "vit.safetensors (01234567)")
+    (row,) = results.measured_rows(workdir(tmp_path / "grey", model="colour"))
+    assert (row["backbone"], row["weights"]) == ("", "")
+
+
 def test_what_has_learned_from_labels_has_a_table_of_its_own(tmp_path):
     run = workdir(tmp_path / "run", "potsdam", 855, matching="identity, over the test split")
     path = run / "evaluation" / "infoseg.json"

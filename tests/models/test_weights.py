@@ -70,12 +70,13 @@ def test_foreign_and_absent_files_say_how_to_convert(tmp_path):
 def test_load_into_a_place_of_a_tree(tree, path):
     empty = jax.eval_shape(Backbone("resnet_test").init, jax.random.key(0))
     state = {"frozen": {"backbone": empty, "other": 1}, "rest": 2}
-    found, lines = weights.load_into(state, path, "frozen/backbone")
+    found, meta = weights.load_into(state, path, "frozen/backbone")
     jax.tree.map(np.testing.assert_array_equal, found["frozen"]["backbone"], tree)
     assert (found["frozen"]["other"], found["rest"]) == (1, 2)
     assert state["frozen"]["backbone"] is empty
-    assert len(lines) == 1
-    assert "drawn at random (resnet_test" in lines[0]
+    line = weights.describe(path, tree, meta)
+    assert f"{path}: drawn at random (resnet_test, " in line
+    assert line.endswith(f"sha256 {meta['sha256'][:12]})")
     whole, _ = weights.load_into(empty, path)
     assert jax.tree.structure(whole) == jax.tree.structure(empty)
 
