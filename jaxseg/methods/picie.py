@@ -143,14 +143,16 @@ class PiCIE(Method):
         unit = colour.to_unit(batch.first_view)
         if not plain:
             unit = equivariance.photometric(batch.seed, view, unit, self.jitter, self.faithful_bugs)
-        whole = equivariance.whole(len(unit))
-        box = equivariance.crops(batch.seed, self.smallest_crop) if view == 1 else whole
+        box = self._box(batch) if view == 1 else equivariance.whole(len(unit))
         return equivariance.warp(unit, box, self.size, self.size)
+
+    def _box(self, batch: Batch) -> Array:
+        """Returns f32[B 5], where view 1 lies in view 2: it warps the image and the features."""
+        return equivariance.crops(batch.seed, self.smallest_crop)
 
     def _cropped(self, batch: Batch, features: Array) -> Array:
         """Returns view 2's features f32[B h w D], of length 1, where view 1 lies."""
-        box = equivariance.crops(batch.seed, self.smallest_crop)
-        return normalise(equivariance.warp(features, box, *features.shape[1:3]))
+        return normalise(equivariance.warp(features, self._box(batch), *features.shape[1:3]))
 
     def _views(
         self, params: PyTree, extra: PyTree, batch: Batch, plain: bool = False

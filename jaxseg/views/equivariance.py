@@ -1,8 +1,13 @@
 """PiCIE's two views of an image, on the device: colours apart, one crop in common.
 
 All is drawn from `Batch.seed`, u32[B], so that whoever sees an image in an epoch draws the same for
-it: k-means before the epoch and the loss within it. Images are f32[B H W Ch] in [0, 1]; boxes are
-f32[B 4]: y0, x0 and the side of a square in fractions of the image, and 1 where it is mirrored.
+it: k-means before the epoch and the loss within it. Images are f32[B H W Ch] in [0, 1].
+
+A geometric transform is a box f32[B 5] of the form of `Batch.box`: y0 x0 y1 x1 in fractions of what
+it is cut from, then 1 where it is mirrored. `warp` applies it, to an image or to a map of features.
+The boxes drawn here are cut from the batch's first view, which both networks see: where the loader
+has cropped that view from its image, `Batch.box` says where, and is the same for both, so that it
+has no part in bringing them together.
 
 Source: Cho et al. 2021 (PiCIE), section 3 and released code. The corners of a crop are real numbers
 here, where the released code rounds them on the image and again on the features.
@@ -49,31 +54,34 @@ def crops(seed: Array, smallest: float = 0.5) -> Array:
     side = smallest + (1 - smallest) * u[:, 0]
     corner = u[:, 1:3] * (1 - side)[:, None]
     flip = (u[:, 3] < 0.5).astype(jnp.float32)
-    return jnp.concatenate([corner, side[:, None], flip[:, None]], axis=-1)
+    return jnp.concatenate([corner, corner + side[:, None], flip[:, None]], axis=-1)
 
 
 def whole(count: int) -> Array:
-    """Returns the boxes f32[count 4] of whole images."""
-    return jnp.tile(jnp.asarray([[0.0, 0.0, 1.0, 0.0]]), (count, 1))
+    """Returns the boxes f32[count 5] of whole images."""
+    return jnp.tile(jnp.asarray([[0.0, 0.0, 1.0, 1.0, 0.0]]), (count, 1))
 
 
 def warp(x: Array, box: Array, height: int, width: int) -> Array:
     """Returns the boxes of f32[B H W D], resized to f32[B height width D]; differentiable in x.
 
     Bilinear with half-pixel centres and without averaging, as in torch; the image's edges repeat.
+    Of a network that a pixel passes by itself, as 1x1 convolutions do, the features of a warped
+    image are the warped features, if it is linear or the box takes pixels to pixels.
     """
-    rows = _tents(box[:, 0], box[:, 2], jnp.zeros_like(box[:, 3]), x.shape[1], height)
-    columns = _tents(box[:, 1], box[:, 2], box[:, 3], x.shape[2], width)
+    y0, x0, y1, x1, flip = jnp.moveaxis(box, -1, 0)
+    rows = _tents(y0, y1, jnp.zeros_like(flip), x.shape[1], height)
+    columns = _tents(x0, x1, flip, x.shape[2], width)
     precision = jax.lax.Precision.HIGHEST
     x = jnp.einsum("bhi,biwd->bhwd", rows, x, precision=precision)
     return jnp.einsum("bwj,bhjd->bhwd", columns, x, precision=precision)
 
 
-def _tents(start: Array, side: Array, flip: Array, old: int, new: int) -> Array:
+def _tents(start: Array, end: Array, flip: Array, old: int, new: int) -> Array:
     """Returns the weights f32[B new old] of linear interpolation along one axis."""
     place = (jnp.arange(new) + 0.5)[None] / new
     place = jnp.where(flip[:, None] > 0, 1 - place, place)
-    source = (start[:, None] + side[:, None] * place) * old - 0.5
+    source = (start[:, None] + (end - start)[:, None] * place) * old - 0.5
     source = jnp.clip(source, 0, old - 1)
     distance = jnp.abs(source[..., None] - jnp.arange(old, dtype=jnp.float32)[None, None])
     return jnp.maximum(1 - distance, 0)
