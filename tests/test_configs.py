@@ -86,8 +86,9 @@ def test_every_field_is_in_the_config_so_that_a_flag_can_set_it(name):
         return set(inspect.signature(function).parameters) - set(given)
 
     method = METHODS[sections["method"]["name"]]
-    # What build reads for any method that has a backbone.
+    # What build reads for any method that has a backbone, or transformers.
     loaded = {"weights", "online_probes"} if "backbone" in fields(method) else set()
+    loaded |= {"grouping_weights"} if "grouper" in fields(method) else set()
     assert set(sections["method"]) == {"name"} | loaded | fields(method)
     assert set(sections["optim"]) == {"groups"} | fields(make_optimiser, "steps")
     assert set(sections["train"]) == fields(TrainSection)
