@@ -76,7 +76,7 @@ def test_a_weights_file_fills_a_backbone_that_learns(tmp_path):
     net = BackboneFPN("resnet_test", 8)
     params, extra = net.init(jax.random.key(0))
     state = State(step=jnp.zeros((), jnp.int32), params=params, extra=extra, frozen={})
-    found = Weights.read(str(path), jax.eval_shape(lambda: state)).put(state)
+    found = Weights.read("weights", str(path), jax.eval_shape(lambda: state)).put(state)
     for ours, theirs in (
         (found.params["backbone"], tree["params"]),
         (found.extra["backbone"]["stats"], tree["stats"]),
