@@ -13,6 +13,11 @@ python benchmarks/clustering.py --data=scenes --workdir=RUNS --snapshot
 
 Trains nothing: what the copy of the network that labels the views costs, on one batch, its size and
 the time of its forward pass (of both views for PiCIE) relative to a whole step.
+
+python benchmarks/clustering.py --data=scenes --workdir=RUNS --seeds=0,1 --transfer --steps=62
+
+The network trained WITH LABELS for so many steps, from PiCIE's run of the same seed in RUNS and
+from scratch, on the same batches.
 """
 
 import argparse
@@ -27,6 +32,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 from throughput import seconds
 
+from configs import supervised_base
 from jaxseg.record import load_results
 from jaxseg.run import Run
 from jaxseg.train import compile_step, init_optimiser, make_step
@@ -46,6 +52,39 @@ def config_of(method: str, arguments: argparse.Namespace, seed: int) -> ConfigDi
         for name in ("untrained", "colour_kmeans"):
             del config.evals[name]
     return config
+
+
+def finished(config: ConfigDict, workdir: pathlib.Path) -> Run:
+    """Returns the run in a work directory, trained and scored if it was not."""
+    run = Run(config, workdir)
+    if not all((workdir / "evaluation" / f"{name}.json").exists() for name in run.evaluators):
+        run.fit()
+        run.evaluate()
+    return run
+
+
+def transfer(arguments: argparse.Namespace) -> None:
+    """Prints the scores of supervised runs that begin with PiCIE's network, and from scratch."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for seed, start in itertools.product(seeds_of(arguments), ("scratch", "picie")):
+        config = config_of("supervised", arguments, seed)
+        config.train.epochs = 0
+        config.train.steps = arguments.steps
+        if start != "scratch":
+            before = arguments.workdir / f"{start}_{arguments.data}_{seed}"
+            supervised_base.transfer(config, str(before))
+        name = f"supervised_from_{start}_{arguments.data}_{arguments.steps}_{seed}"
+        run = finished(config, arguments.workdir / name)
+        for result in load_results(run.workdir / "evaluation"):
+            scores = found.setdefault(f"from {start}", {name: [] for name in SCORES})
+            for measure in SCORES:
+                scores[measure].append(round(result.scalars[measure], 4))
+    print(json.dumps({"steps": arguments.steps, "seeds": arguments.seeds, "scores": found}))
+
+
+def seeds_of(arguments: argparse.Namespace) -> list[int]:
+    """Returns the seeds that the command line names."""
+    return [int(seed) for seed in arguments.seeds.split(",")]
 
 
 def times(run: Run) -> dict[str, float]:
@@ -102,7 +141,12 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--snapshot", action="store_true")
+    parser.add_argument("--transfer", action="store_true")
+    parser.add_argument("--steps", type=int, default=62, help="of --transfer")
     arguments = parser.parse_args()
+    if arguments.transfer:
+        transfer(arguments)
+        return
     if arguments.snapshot:
         for method in [m for m in arguments.methods.split(",") if m in ("picie", "mdc")]:
             run = Run(config_of(method, arguments, 0), arguments.workdir / f"snapshot_{method}")
@@ -110,16 +154,10 @@ def main() -> None:
         return
     found: dict[str, dict[str, list[float]]] = {}
     spent: dict[str, list[dict[str, float]]] = {}
-    for seed in map(int, arguments.seeds.split(",")):
+    for seed in seeds_of(arguments):
         for method in arguments.methods.split(","):
-            run = Run(
-                config_of(method, arguments, seed),
-                arguments.workdir / f"{method}_{arguments.data}_{seed}",
-            )
-            names = list(run.evaluators)
-            if not all((run.workdir / "evaluation" / f"{name}.json").exists() for name in names):
-                run.fit()
-                run.evaluate()
+            place = arguments.workdir / f"{method}_{arguments.data}_{seed}"
+            run = finished(config_of(method, arguments, seed), place)
             spent.setdefault(method, []).append(times(run))
             for result in load_results(run.workdir / "evaluation"):
                 scores = found.setdefault(result.name, {name: [] for name in SCORES})

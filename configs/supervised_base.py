@@ -1,8 +1,9 @@
 """What the configs of the supervised ceiling share. THEY READ LABELS in training.
 
 The network of PiCIE with a linear classifier, Adam, learning rate 1e-3 (Cho et al. 2021,
-supplement); epochs and batch are those of PiCIE. To fine-tune what a run has learned without
-labels: --config.train.init_from=WORKDIR and init_groups=("backbone", "fpn", "extra").
+supplement); epochs and batch are those of PiCIE. Any of these configs fine-tunes what a run of the
+same network has learned without labels, as configs/supervised_scenes_transfer.py does:
+--config.train.init_from=WORKDIR --config.train.init_groups="('backbone', 'fpn', 'extra')".
 """
 
 from ml_collections import ConfigDict
@@ -35,4 +36,11 @@ def supervised(classes: int) -> ConfigDict:
     del config.evals.infoseg
     # Its logits are classes: not matched, and marked as learned with labels.
     config.evals.supervised = infoseg_base.evaluation(probe="argmax", matching="identity")
+    return config
+
+
+def transfer(config: ConfigDict, workdir: str) -> ConfigDict:
+    """Begins with what a run of PiCIE, in `workdir`, has learned; its classifier is drawn anew."""
+    config.train.init_from = workdir
+    config.train.init_groups = ("backbone", "fpn", "extra")  # extra: BatchNorm's statistics
     return config

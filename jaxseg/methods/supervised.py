@@ -2,8 +2,8 @@
 
 IT READS LABELS in training, all of them, so that its scores are no result of learning without them:
 evaluate it with `evals.NAME.matching="identity"`, which marks them. It also fine-tunes what another
-run has learned without labels: `train.init_from` that run, `train.init_groups=("backbone", "fpn")`
-(and "extra", for BatchNorm's statistics).
+run has learned without labels: `train.init_from` that run, `train.init_groups=("backbone", "fpn",
+"extra")`, the last for BatchNorm's statistics.
 
 Source: Cho et al. 2021 (PiCIE), supplement (a learning rate of 1e-3); the views are those of the
 data section, for the paper names none.
