@@ -17,7 +17,7 @@ def hsg(classes: int) -> ConfigDict:
     config = _from_segments("hsg", classes)
     config.method.update(
         {
-            "grouping_weights": "",  # transformers, from jaxseg.convert; "" = as drawn
+            "grouping_weights": "",  # transformers (or the fine one), as "weights"; "" = as drawn
             "sizes": (8, 4),  # groups of each level, fine to coarse
             "heads": 4,  # of the transformers' attention
             "hidden": 256,  # features inside their feed-forward layers

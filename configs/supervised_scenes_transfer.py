@@ -7,9 +7,9 @@ IT READS LABELS in training: no result of learning without them. It begins with 
 pyramid of the first command's run (--config.train.init_from=WORKDIR names another) and is otherwise
 configs/supervised_scenes.py, which begins from scratch.
 
-Hardware: one shared CPU core, 2 to 3 minutes of training. Published: none. Measured: Acc 90.7, 90.5,
-mIoU 80.6, 80.6 (seeds 0, 1, each from PiCIE's run of that seed; benchmarks/RESULTS.md), no better
-than from scratch.
+Hardware: one shared CPU core, 2 to 3 minutes of training. Published: none. Measured: Acc 90.7 and
+90.5, mIoU 80.6 and 80.6 (seeds 0, 1, each from PiCIE's run of that seed; benchmarks/RESULTS.md), no
+better than from scratch.
 """
 
 from configs import supervised_base, supervised_scenes

@@ -12,7 +12,7 @@ from jaxseg.clustering.neighbours import partners
 from jaxseg.core import Method, State, UserError
 from jaxseg.data.fingerprint import of_arrays, of_features
 from jaxseg.data.token_build import build_tokens, mean_features
-from jaxseg.models.weights import describe, load_into
+from jaxseg.models.weights import describe, load_into, read_weights
 
 _ENCODED = 16  # images whose features each device computes at once, to be kept
 
@@ -51,6 +51,8 @@ class Weights:
                     # What learns has what the optimiser does not move in `extra`.
                     rest = shapes.extra[part]
                     tree = {"params": tree} | (rest if part == "backbone" else {"stats": rest})
+                if part == "grouping":
+                    tree = _levels_of(tree, path)
                 tree, meta = load_into(tree, path, part=part)
                 line = describe(path, tree, meta)
                 return cls(part, place, tree, of_arrays(tree), meta["name"], line)
@@ -63,10 +65,19 @@ class Weights:
         if self.place == "frozen":
             return state.replace(frozen=state.frozen | {self.part: self.tree})
         rest = {k: v for k, v in self.tree.items() if k != "params"}
+        if self.part == "grouping":
+            rest = rest["stats"]
         return state.replace(
-            params=state.params | {self.part: self.tree["params"]},
-            extra=state.extra | {self.part: rest if self.part == "backbone" else rest["stats"]},
+            params=state.params | {self.part: state.params[self.part] | self.tree["params"]},
+            extra=state.extra | {self.part: state.extra[self.part] | rest},
         )
+
+
+def _levels_of(tree: dict, path: str) -> dict:
+    """Returns what of the tree of HSG's grouping a weights file is for: all, or level 0 alone."""
+    if read_weights(path)[0]["params"].keys() != {"level_0"}:
+        return tree
+    return {kind: {"level_0": levels.get("level_0", {})} for kind, levels in tree.items()}
 
 
 def keep_features(data: Data, method: Method, state: State) -> Data:

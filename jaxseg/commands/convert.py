@@ -64,7 +64,7 @@ def convert(
         source: the published file.
         out: the weights file.
         arch: a key of ARCHITECTURES, or `published_hsg.ARCHITECTURE`, for HSG's transformers with
-            their queries and positions; "" finds it by names and shapes.
+            their queries and positions, or one transformer; "" finds it by names and shapes.
         mean, std: f32[3], of pixels in [0, 1]; a backbone's alone.
         name: what the weights are; "" takes the source's file name.
 
@@ -77,13 +77,14 @@ def convert(
     if arch not in ("", published_hsg.ARCHITECTURE):
         backbones.Backbone(arch)  # raises for a name that there is not
     arch, flat, ignored = recognise(source, read_arrays(source), arch)
+    hsg = arch == published_hsg.ARCHITECTURE
+    unmoved = hsg and not any(key.startswith("stats/") for key in flat)
+    if unmoved:
+        flat |= published_hsg.fresh_statistics(flat)
     check(source, flat, arch)
     tree = {"params": {}, "stats": {}} | traverse_util.unflatten_dict(flat, sep="/")
-    numbers = f"mean {mean.tolist()}, std {std.tolist()}, "
-    if arch == published_hsg.ARCHITECTURE:
-        numbers = ""
-    else:
-        tree |= {"mean": mean, "std": std}
+    numbers = "" if hsg else f"mean {mean.tolist()}, std {std.tolist()}, "
+    tree |= {} if hsg else {"mean": mean, "std": std}
     try:
         meta = {"architecture": arch, "name": name or source.name}
         digest = weights.write_weights(out, tree, meta)
@@ -93,6 +94,8 @@ def convert(
         f"{out}: {arch}, {sum(array.size for array in flat.values()):,} values, "
         f"{numbers}sha256 {digest[:12]}"
     ]
+    if unmoved:
+        lines.append("no running statistics: fresh ones, which training moves, take their place")
     # A counter of BatchNorm's is no weight.
     left = [key for key in ignored if not key.endswith("num_batches_tracked")]
     if left:

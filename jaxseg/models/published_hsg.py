@@ -21,9 +21,7 @@ from functools import partial
 
 import jax
 import numpy as np
-from flax import traverse_util
 
-from jaxseg.core import PyTree
 from jaxseg.models import weights
 from jaxseg.models.clustering_transformer import ClusteringTransformer
 from jaxseg.models.hierarchy import Hierarchy
@@ -61,29 +59,25 @@ TABLES = {
 LEVELS = {"level_0": "fine_hrchy_transformer.", "level_1": "coarse_hrchy_transformer."}
 # The groups of the last level have features as well, which nothing reads.
 _UNREAD = LEVELS["level_1"] + "centroid_feat_fc."
-
-
-def clustering_transformer(arrays: Arrays) -> PyTree:
-    """Returns the tree (see the module) of one transformer; "stats" may be without entries."""
-    kept = {name: arrays[name] for name in arrays if not name.endswith("num_batches_tracked")}
-    tree = traverse_util.unflatten_dict(by_table(kept, TRANSFORMER), sep="/")
-    return {"params": {}, "stats": {}} | tree
+# Of a transformer by itself.
+_ROOTS = ("_transformer.", "centroid_fc.", "centroid_feat_fc.")
 
 
 def prefix_of(names: Iterable[str]) -> str | None:
     """Returns what stands before HSG's names in a file; None if it has none of them."""
     for name in names:
-        for root in (*TABLES.values(), *LEVELS.values()):
+        for root in (*TABLES.values(), *LEVELS.values(), *_ROOTS):
             before, found, _ = name.partition(root)
-            if found and before[-1:] in ("", "."):
+            if found and before[-1:] in ("", ".", "/"):
                 return before
     return None
 
 
 def grouping_arrays(arrays: Arrays) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Returns (arrays of all that HSG groups with by their path in our tree, names left out).
+    """Returns (arrays of what HSG groups with by their path in our tree, names left out).
 
-    Names within a transformer that no table knows stay, so that they count as unexpected.
+    A transformer by itself is taken for that of level 0. Names within a transformer that no table
+    knows stay, so that they count as unexpected.
     """
     found = {
         f"params/{ours}": np.asarray(arrays[name])
@@ -91,29 +85,40 @@ def grouping_arrays(arrays: Arrays) -> tuple[dict[str, np.ndarray], list[str]]:
         if name in arrays
     }
     ignored = [name for name in arrays if name.startswith(_UNREAD)]
-    for level, prefix in LEVELS.items():
-        names = [name for name in arrays if name.startswith(prefix) and name not in ignored]
-        tree = clustering_transformer({name.removeprefix(prefix): arrays[name] for name in names})
-        for path, array in traverse_util.flatten_dict(tree, sep="/").items():
+    ignored += [name for name in arrays if name.endswith("num_batches_tracked")]
+    alone = any(name.startswith(_ROOTS) for name in arrays)
+    levels, taken = {"level_0": ""} if alone else LEVELS, set(ignored) | set(TABLES.values())
+    for level, prefix in levels.items():
+        names = [name for name in arrays if name.startswith(prefix) and name not in taken]
+        own = by_table({name.removeprefix(prefix): arrays[name] for name in names}, TRANSFORMER)
+        for path, array in own.items():
             collection, _, rest = path.partition("/")
             found[f"{collection}/{level}/{rest}"] = array
-    known = (*TABLES.values(), *LEVELS.values())
-    return found, ignored + [name for name in arrays if not name.startswith(known)]
+        taken.update(names)
+    return found, ignored + [name for name in arrays if name not in taken]
+
+
+def fresh_statistics(arrays: Arrays) -> dict[str, np.ndarray]:
+    """Returns the statistics that training begins with, for each norm of `grouping_arrays`."""
+    scales = [path for path in arrays if path.endswith("/scale")]
+    places = {path.replace("params", "stats", 1).removesuffix("scale"): path for path in scales}
+    return {place + "mean": np.zeros_like(arrays[path]) for place, path in places.items()} | {
+        place + "var": np.ones_like(arrays[path]) for place, path in places.items()
+    }
 
 
 def expected_shapes(found: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
     """Returns the shapes of the hierarchy that has the sizes of the arrays found, by their path.
 
     Sizes are read off the queries, the positions and the first feed-forward layer, and are the
-    published ones where those are missing.
+    published ones where those are missing. Of a transformer by itself they are those of level 0.
     """
 
     def side(path: str, axis: int, published: int) -> int:
         shape = found.get(f"params/{path}", ())
         return shape[axis] if len(shape) == 2 else published
 
-    width = side("queries_0", 1, 128)
-    hidden = side("level_0/encoder0/up/kernel", 1, 256)
+    width, hidden = (side("level_0/encoder0/up/kernel", *of) for of in ((0, 128), (1, 256)))
     net = Hierarchy(
         sizes=(side("queries_0", 0, 8), side("queries_1", 0, 4)),
         table=side("rows", 0, 50),
@@ -122,4 +127,7 @@ def expected_shapes(found: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int
     if width % ClusteringTransformer.heads:
         width = 128  # so that what is there counts as mis-shaped
     params, stats = jax.eval_shape(lambda: net.draw(jax.random.key(0), width))
-    return weights.shapes({"params": params, "stats": stats})
+    shapes = weights.shapes({"params": params, "stats": stats})
+    if all("/level_0/" in path for path in found):
+        shapes = {path: shape for path, shape in shapes.items() if "/level_0/" in path}
+    return shapes

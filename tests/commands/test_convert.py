@@ -141,6 +141,35 @@ def test_another_architecture_lists_what_differs(vit, tmp_path):
         run(tmp_path / "in.npz", tmp_path / "out.safetensors", "resnet50")
 
 
+def hsg():
+    """Returns a small HSG and the shapes of its state."""
+    method = HSG(backbone="resnet_tiny", dim=32, hidden=64, dropout=0.0, trained_cells=2)
+    spec = Batch(
+        index=jax.ShapeDtypeStruct((2,), np.int32),
+        seed=jax.ShapeDtypeStruct((2,), np.uint32),
+        image=jax.ShapeDtypeStruct((2, 1, 32, 32, 3), np.uint8),
+    )
+    shapes = jax.eval_shape(lambda key: method.init(key, spec), jax.random.key(0))
+    return method, shapes
+
+
+def check_groups(method, state, queries):
+    """Checks that the fine level of a state groups as the reference does."""
+    params, stats = state.params["grouping"], state.extra["grouping"]
+    with np.load(GOLDEN / "clustering_transformer.npz") as file:
+        golden = dict(file)
+    variables = {"params": params["level_0"], "batch_stats": stats["level_0"]}
+    inputs = golden["segments"], golden["positions"], queries, ~golden["padding"]
+    level = method._hierarchy.transformer(masked_std="code")
+    groups = jax.jit(level.apply)(variables, *inputs)
+    order = np.argsort(-np.max(groups.logits, axis=1), axis=1)
+    logits = np.take_along_axis(np.asarray(groups.logits), order[:, None], 2)
+    np.testing.assert_allclose(logits, golden["eval_logits"], rtol=1e-4, atol=1e-6)
+    centroids = np.take_along_axis(np.asarray(groups.centroids), order[..., None], 1)
+    expected = golden["eval_centroids_for_assignment"]
+    np.testing.assert_allclose(centroids, expected, rtol=1e-4, atol=1e-6)
+
+
 def test_hsg_s_transformers_group_as_published(transformers, tmp_path):
     """From a file of the whole network, through the command, into HSG: the golden values."""
     beside = {"model.head.weight": np.zeros(3), "model.pos_embed.num_batches_tracked": np.zeros(())}
@@ -154,33 +183,45 @@ def test_hsg_s_transformers_group_as_published(transformers, tmp_path):
     again = run(tmp_path / "hsg.npz", tmp_path / "again.safetensors", published_hsg.ARCHITECTURE)
     assert again[0].rpartition(" ")[2] == lines[0].rpartition(" ")[2]  # the hash
 
-    method = HSG(backbone="resnet_tiny", dim=32, hidden=64, dropout=0.0, trained_cells=2)
-    spec = Batch(
-        index=jax.ShapeDtypeStruct((2,), np.int32),
-        seed=jax.ShapeDtypeStruct((2,), np.uint32),
-        image=jax.ShapeDtypeStruct((2, 1, 32, 32, 3), np.uint8),
-    )
-    shapes = jax.eval_shape(lambda key: method.init(key, spec), jax.random.key(0))
+    method, shapes = hsg()
     found = Weights.read("grouping_weights", out, shapes)
     assert "hsg.npz (hsg_clustering_transformer, " in found.line
     state = found.put(shapes)
     assert weights.shapes(state.params["grouping"]) == weights.shapes(shapes.params["grouping"])
     assert weights.shapes(state.extra["grouping"]) == weights.shapes(shapes.extra["grouping"])
-    params, stats = state.params["grouping"], state.extra["grouping"]
-    with np.load(GOLDEN / "clustering_transformer.npz") as file:
-        golden = dict(file)
-    variables = {"params": params["level_0"], "batch_stats": stats["level_0"]}
-    inputs = golden["segments"], golden["positions"], params["queries_0"], ~golden["padding"]
-    level = method._hierarchy.transformer(masked_std="code")
-    groups = jax.jit(level.apply)(variables, *inputs)
-    order = np.argsort(-np.max(groups.logits, axis=1), axis=1)
-    logits = np.take_along_axis(np.asarray(groups.logits), order[:, None], 2)
-    np.testing.assert_allclose(logits, golden["eval_logits"], rtol=1e-4, atol=1e-6)
-    centroids = np.take_along_axis(np.asarray(groups.centroids), order[..., None], 1)
-    expected = golden["eval_centroids_for_assignment"]
-    np.testing.assert_allclose(centroids, expected, rtol=1e-4, atol=1e-6)
+    check_groups(method, state, state.params["grouping"]["queries_0"])
     with pytest.raises(UserError, match=r"hsg_clustering_transformer\) does not fit this backbone"):
         Weights.read("weights", out, shapes)
+
+
+def test_a_transformer_by_itself_is_that_of_the_fine_level(tmp_path):
+    """The golden files themselves are files of weights, beside other arrays."""
+    out = tmp_path / "out.safetensors"
+    lines = run(GOLDEN / "clustering_transformer.npz", out)
+    assert lines[0].startswith(f"{out}: hsg_clustering_transformer, ")
+    assert "segments" in lines[1]
+    method, shapes = hsg()
+    drawn = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+    state = Weights.read("grouping_weights", out, shapes).put(drawn)
+    with np.load(GOLDEN / "clustering_transformer.npz") as file:
+        check_groups(method, state, file["queries"])
+    for part in ("params", "extra"):
+        ours, before = getattr(state, part)["grouping"], getattr(drawn, part)["grouping"]
+        assert weights.shapes(ours) == weights.shapes(before)
+        for name in before.keys() - {"level_0"}:
+            assert ours[name] is before[name]
+
+
+def test_transformers_without_statistics_begin_with_fresh_ones(tmp_path):
+    out = tmp_path / "out.safetensors"
+    with np.load(GOLDEN / "hsg_losses.npz") as file:
+        queries = file["w/coarse_query_embed._query_embedding.weight"]
+    assert "no running statistics" in run(GOLDEN / "hsg_losses.npz", out)[1]
+    _, shapes = hsg()
+    state = Weights.read("grouping_weights", out, shapes).put(shapes)
+    np.testing.assert_array_equal(state.params["grouping"]["queries_1"], queries)
+    norm = state.extra["grouping"]["level_1"]["encoder0"]["norm1"]
+    assert (norm["mean"].tolist(), norm["var"].tolist()) == ([0] * 32, [1] * 32)
 
 
 def test_transformers_that_are_not_hsg_s_list_what_differs(transformers, tmp_path):
@@ -195,7 +236,8 @@ def test_transformers_that_are_not_hsg_s_list_what_differs(transformers, tmp_pat
     assert "Missing (1): params/queries_1." in message
     assert "Unexpected (1): params/level_0/extra/scale." in message
     assert "params/level_0/encoder1/up/kernel is [31, 64] and should be [32, 64]." in message
-    np.savez(tmp_path / "in.npz", **{k: v for k, v in transformers.items() if "running" not in k})
+    fewer = {k: v for k, v in transformers.items() if "running_mean" not in k}
+    np.savez(tmp_path / "in.npz", **fewer)
     with pytest.raises(UserError, match=r"Missing \(\d+\): stats/level_0/"):
         run(tmp_path / "in.npz", tmp_path / "out.safetensors")
     np.savez(tmp_path / "in.npz", weight=np.zeros(3))

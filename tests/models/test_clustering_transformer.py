@@ -13,9 +13,10 @@ from jaxseg.models import published_hsg, weights
 from jaxseg.models.clustering_transformer import ClusteringTransformer, moments
 
 GOLDEN = np.load(pathlib.Path(__file__).parents[1] / "golden" / "clustering_transformer.npz")
-TREE = published_hsg.clustering_transformer(
+FOUND, _ = published_hsg.grouping_arrays(
     {name[2:]: GOLDEN[name] for name in GOLDEN.files if name.startswith("w/")}
 )
+TREE = {k: v["level_0"] for k, v in traverse_util.unflatten_dict(FOUND, sep="/").items()}
 VARIABLES = {"params": TREE["params"], "batch_stats": TREE["stats"]}
 SEGMENTS, POSITIONS, QUERIES = (GOLDEN[name] for name in ("segments", "positions", "queries"))
 MASK = ~GOLDEN["padding"]

@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from jaxseg.models import published_hsg, weights
+from jaxseg.models import published_hsg
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 
@@ -40,23 +40,33 @@ def transformer():
         return {key[2:]: file[key] for key in file.files if key.startswith("w/")}
 
 
-def test_names_and_shapes(transformer):
-    tree = published_hsg.clustering_transformer(
-        transformer | {"_transformer.tgt_fc.1.num_batches_tracked": np.zeros((), np.int64)}
-    )
-    shapes = weights.shapes(tree["params"])
-    assert set(shapes) == PARAMS
-    assert set(weights.shapes(tree["stats"])) == paths(("mean", "var"), ())
-    assert shapes["encoder0/attention/qkv/kernel"] == (32, 96)
-    assert shapes["encoder1/up/kernel"] == (32, 64)
-    assert shapes["decoder0/down/kernel"] == (64, 32)
-    assert shapes["content/up/kernel"] == (64, 64)
+def test_names_and_shapes_of_a_transformer(transformer):
+    counter = "_transformer.tgt_fc.1.num_batches_tracked"
+    found, ignored = published_hsg.grouping_arrays(transformer | {counter: np.zeros((), np.int64)})
+    assert ignored == [counter]
+    shapes = {name: array.shape for name, array in found.items()}
+    stats = paths(("mean", "var"), ())
+    expected = {f"params/level_0/{name}" for name in PARAMS}
+    assert set(shapes) == expected | {f"stats/level_0/{name}" for name in stats}
+    assert published_hsg.expected_shapes(shapes) == shapes
+    place = "params/level_0/"
+    assert shapes[place + "encoder0/attention/qkv/kernel"] == (32, 96)
+    assert shapes[place + "encoder1/up/kernel"] == (32, 64)
+    assert shapes[place + "decoder0/down/kernel"] == (64, 32)
+    assert shapes[place + "content/up/kernel"] == (64, 64)
     name = "_transformer.decoder.layers.1.multihead_attn.in_proj_weight"
-    np.testing.assert_array_equal(
-        tree["params"]["decoder1"]["cross_attention"]["qkv"]["kernel"], transformer[name].T
+    kernel = found[place + "decoder1/cross_attention/qkv/kernel"]
+    np.testing.assert_array_equal(kernel, transformer[name].T)
+    variance = found["stats/level_0/feature/norm/var"]
+    np.testing.assert_array_equal(variance, transformer["centroid_feat_fc.2.running_var"])
+    fresh = published_hsg.fresh_statistics(
+        {name: array for name, array in found.items() if name.startswith("params/")}
     )
-    name = "centroid_feat_fc.2.running_var"
-    np.testing.assert_array_equal(tree["stats"]["feature"]["norm"]["var"], transformer[name])
+    assert {name: array.shape for name, array in fresh.items()} == {
+        name: shape for name, shape in shapes.items() if name.startswith("stats/")
+    }
+    assert {float(array.mean()) for name, array in fresh.items() if name.endswith("/var")} == {1}
+    assert not any(array.any() for name, array in fresh.items() if name.endswith("/mean"))
 
 
 def test_all_that_hsg_groups_with(transformer):
@@ -84,7 +94,9 @@ def test_all_that_hsg_groups_with(transformer):
     [
         ("pos_embed.row_embed.weight", ""),
         ("module.model.fine_hrchy_transformer.centroid_fc.1.weight", "module.model."),
+        ("w/_transformer.tgt_fc.0.weight", "w/"),
         ("my_pos_embed.row_embed.weight", None),
+        ("my_transformer.tgt_fc.0.weight", None),
         ("cls_token", None),
     ],
 )
