@@ -65,17 +65,18 @@ def _boxes(name: str, seed: Array) -> Array:
     """Returns what is seen of each image, as the boxes of `equivariance`."""
     if name in ("crop", "geometric", "all"):
         drawn = equivariance.crops(seed)
-        return drawn.at[:, 3].set(0) if name == "crop" else drawn
-    return equivariance.whole(len(seed)).at[:, 3].set(name == "flip")
+        return drawn.at[:, 4].set(0) if name == "crop" else drawn
+    return equivariance.whole(len(seed)).at[:, 4].set(name == "flip")
 
 
 def _places(box: Array, size: Array, axis: int, length: int) -> Array:
     """Returns where in its image each row or column of the result lies, f32[B length]."""
-    real, side = size[:, axis : axis + 1].astype(jnp.float32), box[:, 2:3]
+    real = size[:, axis : axis + 1].astype(jnp.float32)
+    start, end = box[:, axis : axis + 1], box[:, axis + 2 : axis + 3]
     step = jnp.arange(length, dtype=jnp.float32)[None]
     if axis == 1:
-        step = jnp.where(box[:, 3:] > 0, real - 1 - step, step)
-    place = box[:, axis : axis + 1] * real + side * (step + 0.5) - 0.5
+        step = jnp.where(box[:, 4:] > 0, real - 1 - step, step)
+    place = start * real + (end - start) * (step + 0.5) - 0.5
     return jnp.clip(place, 0, real - 1)
 
 

@@ -65,11 +65,11 @@ def test_a_crop_against_plain_numpy(name):
     (image, label), (found, labels) = disturbed(name)
     boxes = np.asarray(equivariance.crops(SEED))
     for row, (height, width) in enumerate(SIZE.tolist()):
-        y0, x0, side, flip = boxes[row]
+        y0, x0, y1, x1, flip = boxes[row]
         for i, j in np.ndindex(height, width):
             column = width - 1 - j if name == "geometric" and flip else j
-            y = np.clip(y0 * height + side * (i + 0.5) - 0.5, 0, height - 1)
-            x = np.clip(x0 * width + side * (column + 0.5) - 0.5, 0, width - 1)
+            y = np.clip(y0 * height + (y1 - y0) * (i + 0.5) - 0.5, 0, height - 1)
+            x = np.clip(x0 * width + (x1 - x0) * (column + 0.5) - 0.5, 0, width - 1)
             nearest = label[row, int(np.floor(y + 0.5)), int(np.floor(x + 0.5))]
             assert labels[row, i, j] == nearest
             a, b = min(int(y), height - 2), min(int(x), width - 2)
