@@ -28,6 +28,7 @@ from jaxseg.evaluation.outputs import (
 )
 from jaxseg.evaluation.probes import Argmax, Cluster
 from jaxseg.evaluation.retrieval import Retrieval, Truth
+from jaxseg.processes import fetch
 from jaxseg.record import Result, Samples
 
 Refine = Callable[[Array, Array, Array], Array]  # see `Evaluator.refine`
@@ -188,7 +189,7 @@ class Evaluator:
             prediction, count, output = clusters(batch)
             if not usage.size:
                 usage = np.zeros(count, np.int64)
-            usage += np.asarray(_usage(prediction, batch.valid_pixels, count), np.int64)
+            usage += fetch(_usage(prediction, batch.valid_pixels, count))
             if self.classes and self.label in batch.label:
                 if confusion is None:
                     confusion = scores.Confusion.zeros(count, len(self.classes))
@@ -205,18 +206,20 @@ class Evaluator:
         for batch in self.sample_stream():
             found, _, output = clusters(batch)
             parts = for_pictures(output)
-            prediction = np.asarray(found)
-            shown, sizes = np.asarray(batch.first_view), np.asarray(batch.size)[:, 0]
-            for row in np.flatnonzero(np.asarray(batch.index) >= 0):
-                height, width = sizes[row]
+            prediction, shown, sizes, index = fetch(
+                (found, batch.first_view, batch.size, batch.index)
+            )
+            label = fetch(batch.label.get(self.label))
+            for row in np.flatnonzero(index >= 0):
+                height, width = size = sizes[row, 0]
                 images.append(shown[row, :height, :width])
                 predictions.append(prediction[row, :height, :width])
                 for name, part in parts.items():
                     extra[name].append(part[row])
                 # How much of the maps is image; the rest is padding.
-                extra["real"].append(np.asarray(sizes[row] / shown.shape[1:3], np.float16))
-                if self.label in batch.label:
-                    labels.append(np.asarray(batch.label[self.label])[row, :height, :width])
+                extra["real"].append(np.asarray(size / shown.shape[1:3], np.float16))
+                if label is not None:
+                    labels.append(label[row, :height, :width])
         known = labels if len(labels) == len(images) else None
         return Samples(images, known, predictions, dict(extra))
 
@@ -263,11 +266,11 @@ def collapse_monitor(
                 return {}, {}
             labels = label_map(logits, *batch.first_view.shape[1:3], "nearest")
             found = _usage(labels, batch.valid_pixels, logits.shape[-1])
-            usage = usage + np.asarray(found, np.int64)
-            real = np.asarray(batch.index) >= 0
+            usage = usage + fetch(found).astype(np.int64)
+            real = fetch(batch.index) >= 0
             for name, part in output.aux.items():
                 if name.endswith(HISTOGRAM):
-                    shares[f"monitor/{name}"].extend(np.asarray(part)[real])
+                    shares[f"monitor/{name}"].extend(fetch(part)[real])
         scalars = _usage_scalars(usage)
         if scalars["clusters"] > 1 and scalars["effective_clusters"] < 1.2:
             logging.warning(

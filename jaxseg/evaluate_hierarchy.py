@@ -12,6 +12,7 @@ from jaxseg.core import Array, Batch, Output, Stream, UserError
 from jaxseg.evaluation.hierarchy import LEVELS, Hierarchy, HierarchyScores
 from jaxseg.evaluation.outputs import Predict, for_pictures, tiled
 from jaxseg.evaluation.regions import compare
+from jaxseg.processes import fetch
 from jaxseg.record import Result, Samples
 
 _SEGMENTS = 1000  # base segments kept for pictures
@@ -96,7 +97,7 @@ class HierarchyEvaluator:
         """Yields the real images of a batch with their row."""
         height, width = batch.first_view.shape[1:3]
         levels = [
-            np.asarray(jax.image.resize(x, (len(x), height, width), "nearest"))
+            fetch(jax.image.resize(x, (len(x), height, width), "nearest"))
             for x in self.probe.levels(output, batch.valid_pixels)
         ]
         labels = {}
@@ -106,10 +107,10 @@ class HierarchyEvaluator:
                     f"evals.{self.name}.labels names {name!r}, which the test split does not have; "
                     f"it has {', '.join(sorted(batch.label))}."
                 )
-            labels[name] = np.asarray(batch.label[name])
-        shown, sizes = np.asarray(batch.first_view), np.asarray(batch.size)[:, 0]
-        for row in np.flatnonzero(np.asarray(batch.index) >= 0):
-            h, w = sizes[row]
+            labels[name] = fetch(batch.label[name])
+        shown, sizes, index = fetch((batch.first_view, batch.size, batch.index))
+        for row in np.flatnonzero(index >= 0):
+            h, w = sizes[row, 0]
             yield (
                 int(row),
                 _Image(

@@ -7,6 +7,7 @@ Starting again with the same command goes on where the run stopped.
 """
 
 import itertools
+import os
 import pathlib
 import runpy
 import signal
@@ -15,7 +16,7 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from jaxseg import record, robustness, thresholds
+from jaxseg import processes, record, robustness, thresholds
 from jaxseg.core import UserError
 from jaxseg.run import Run
 from jaxseg.sections import check_keys
@@ -31,6 +32,14 @@ MODE = flags.DEFINE_enum(
 )
 TRIAL_STEPS = flags.DEFINE_integer(
     "trial_steps", 300, "Steps of each short run of --mode=suggest_thresholds.", lower_bound=1
+)
+
+
+DISTRIBUTED = flags.DEFINE_bool(
+    "distributed",
+    False,
+    "Join the processes that Slurm, Open MPI or a Cloud TPU started with this one; elsewhere the "
+    "environment says which: JAXSEG_COORDINATOR, JAXSEG_PROCESSES and JAXSEG_PROCESS.",
 )
 
 
@@ -69,6 +78,12 @@ def main(argv: list[str]) -> None:
     if not flags.FLAGS["verbosity"].present:
         # jax tells of every backend that it does not find, Orbax of every file that it writes.
         logging.set_verbosity(logging.WARNING)
+    try:
+        processes.join(detect=DISTRIBUTED.value)
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f"The processes could not be joined: {error}") from error
+    if not processes.is_first():
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - to the end of the process
     name = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"]))
     workdir = pathlib.Path(WORKDIR.value or pathlib.Path("runs") / name.stem)
     if MODE.value == "suggest_thresholds":

@@ -13,6 +13,7 @@ from jaxseg.core import Method, State, UserError
 from jaxseg.data.fingerprint import of_arrays, of_features
 from jaxseg.data.token_build import build_tokens, mean_features
 from jaxseg.models.weights import describe, load_into, read_weights
+from jaxseg.processes import fetch
 
 _ENCODED = 16  # images whose features each device computes at once, to be kept
 
@@ -105,7 +106,7 @@ def keep_features(data: Data, method: Method, state: State) -> Data:
     compiled = lowered.compile()
 
     def encode(images: np.ndarray) -> np.ndarray:
-        return np.asarray(compiled(state, jax.device_put(images, image.sharding)))
+        return fetch(compiled(state, jax.device_put(images, image.sharding)))
 
     if not section.tokens:
         means = mean_features(count, pipeline.fixed_view, encode, size, section.threads)

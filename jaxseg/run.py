@@ -20,10 +20,11 @@ from jaxseg.checkpoint import Checkpoints
 from jaxseg.core import Method, State, UserError
 from jaxseg.evaluation.outputs import Predict
 from jaxseg.pretrained import Weights, keep_features
+from jaxseg.processes import is_first, wait_for_all
 from jaxseg.sections import TrainSection, call, read_config
 from jaxseg.train import Hook, Loop, conclude, init_optimiser, make_mesh, make_step, place
 from jaxseg.workdir import claim_workdir, init_from
-from jaxseg.writer import Writer, write_atomic
+from jaxseg.writer import Silent, Writer, write_atomic
 
 # Of the picture of similar pixels: images with a pixel to search for, and images to search in.
 SEARCHED_FOR, SEARCHED = 4, 200
@@ -55,6 +56,11 @@ class Run:
             raise UserError(
                 f"train.refit_every is 0, but {self._name} learns from what its refits find; set "
                 "it to -1 (before each epoch) or to a number of steps."
+            )
+        if self.train.seconds and jax.process_count() > 1:
+            raise UserError(
+                f"train.seconds is {self.train.seconds}, but the clocks of {jax.process_count()} "
+                "processes would not agree on the last step; set train.steps instead."
             )
         self.mesh = make_mesh()
         self.data = build.make_data(
@@ -133,13 +139,15 @@ class Run:
         train, test, pipeline = self.data.train, self.data.test, self.data.pipeline
         params = self.untrained.params
         overview = parameter_overview.get_parameter_overview(params, include_stats=False)
-        write_atomic(self.workdir / "parameters.txt", overview + "\n")
+        if is_first():
+            write_atomic(self.workdir / "parameters.txt", overview + "\n")
+        among = f" of {processes} processes" if (processes := jax.process_count()) > 1 else ""
         lines = [
             f"{parameter_overview.count_parameters(params):,} parameters, listed in "
             f"{self.workdir / 'parameters.txt'}",
             f"{self._name} on {self.data.section.name}: {len(train)} training and "
             f"{len(test)} test images, {self.steps} steps of {pipeline.batch_size} images, "
-            f"{self.mesh.size} {jax.devices()[0].platform} device(s), in {self.workdir}",
+            f"{self.mesh.size} {jax.devices()[0].platform} device(s){among}, in {self.workdir}",
         ]
         if self.data.regions:
             lines.append(self.data.regions)
@@ -166,7 +174,8 @@ class Run:
         best = None
         if self.train.select == "lowest_loss":
             best = Checkpoints(self.workdir / "best", keep=1)
-        writer = Writer(self.workdir, resume=checkpoints.latest() or 0)
+        resume = checkpoints.latest() or 0
+        writer = Writer(self.workdir, resume) if is_first() else Silent()
         pipeline = self.data.pipeline
         loop = Loop(
             method=self.method, transforms=self.transforms, key=self.key, mesh=self.mesh,
@@ -219,11 +228,14 @@ class Run:
         results = []
         for name, (section, evaluator) in self.evaluators.items():
             result = evaluator.run(self.predictor(section.model), self.eval_key)
-            record.save_result(self.workdir / "evaluation", result, self._protocol(name))
+            if is_first():
+                record.save_result(self.workdir / "evaluation", result, self._protocol(name))
             results.append(result)
         if pictures:
-            report.write(self.workdir, results)
+            if is_first():
+                report.write(self.workdir, results)
             self._draw_similar_pixels()
+        wait_for_all("evaluated")
         return results
 
     def _draw_similar_pixels(self) -> None:
@@ -232,8 +244,9 @@ class Run:
         found = similar_pixels.search(
             self.predictor("trained"), stream(test, SEARCHED_FOR), stream(test, SEARCHED)
         )
-        figure = report.figures.similar_pixels(found)
-        figure.savefig(self.workdir / "report" / "similar_pixels.png", dpi=110)
+        if is_first():
+            figure = report.figures.similar_pixels(found)
+            figure.savefig(self.workdir / "report" / "similar_pixels.png", dpi=110)
 
     def predictor(self, model: str) -> Predict:
         """Returns the jitted `predict` of a key of `build.MODELS`, "trained" in its final state."""

@@ -4,6 +4,8 @@ Source: Cho et al. 2021 (PiCIE), the released retrieval script, which searches t
 keeps the nearest pixel of each batch; here it is that of each image.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ import numpy as np
 from jaxseg.clustering.kmeans import similarity
 from jaxseg.core import Array, Batch, Stream
 from jaxseg.evaluation.outputs import Predict
+from jaxseg.processes import fetch
 from jaxseg.record import Spot
 
 
@@ -25,23 +28,23 @@ def search(
     """
     rng, rows, directions = np.random.default_rng(seed), [], []
     for batch in queries():
-        features = predict(batch.view(0)).features
-        grid = features.shape[1:3]
-        real = np.asarray(_real(batch, grid))
+        output = predict(batch.view(0))
+        grid = output.features.shape[1:3]
+        features, real, shown = fetch((output.features, _real(batch, grid), _shown(batch)))
         for i in np.flatnonzero(real.any(axis=(1, 2))):
             cell = int(rng.choice(np.flatnonzero(real[i])))
             directions.append(features[i].reshape(-1, features.shape[-1])[cell])
-            rows.append([_spot(batch, int(i), cell, grid, 1.0)])
+            rows.append([_spot(shown, int(i), cell, grid, 1.0)])
     for batch in images():
         features = predict(batch.view(0)).features
         grid = features.shape[1:3]
-        found = _nearest(features, _real(batch, grid), jnp.stack(directions))
-        values, cells = map(np.asarray, found)
+        found = _nearest(features, _real(batch, grid), np.stack(directions))
+        (values, cells), shown = fetch((found, _shown(batch)))
         for (i, q), value in np.ndenumerate(values):
             own, *others = rows[q]
             worst = others[-1].cosine if len(others) == count else -np.inf
-            if value > worst and int(batch.index[i]) != own.index:
-                others.append(_spot(batch, i, int(cells[i, q]), grid, float(value)))
+            if value > worst and shown.number[i] != own.index:
+                others.append(_spot(shown, i, int(cells[i, q]), grid, float(value)))
                 rows[q] = [own, *sorted(others, key=lambda spot: -spot.cosine)[:count]]
     return rows
 
@@ -69,12 +72,24 @@ def _real(batch: Batch, grid: tuple[int, ...]) -> Array:
     return inside
 
 
-def _spot(batch: Batch, i: int, cell: int, grid: tuple[int, ...], cosine: float) -> Spot:
-    height, width = np.asarray(batch.size)[i, 0]
-    shape = batch.first_view.shape[1:3]
+class _Shown(NamedTuple):
+    """What is shown of a batch."""
+
+    image: Array  # u8[B H W Ch]
+    size: Array  # i32[B 2]
+    number: Array  # i32[B], index of the image in its split
+
+
+def _shown(batch: Batch) -> _Shown:
+    return _Shown(batch.first_view, jnp.asarray(batch.size)[:, 0], batch.index)
+
+
+def _spot(shown: _Shown, i: int, cell: int, grid: tuple[int, ...], cosine: float) -> Spot:
+    height, width = shown.size[i]
+    shape = shown.image.shape[1:3]
     row, column = (
         (place + 0.5) * pixels / cells - 0.5
         for place, pixels, cells in zip(divmod(cell, grid[1]), shape, grid, strict=True)
     )
-    image = np.asarray(batch.first_view[i])[:height, :width]
-    return Spot(int(batch.index[i]), image, row, column, cosine)
+    image = np.asarray(shown.image[i, :height, :width])
+    return Spot(int(shown.number[i]), image, row, column, cosine)

@@ -14,6 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxseg.checkpoint import Checkpoints
 from jaxseg.core import Array, Batch, Method, PyTree, State, Stream, UserError
+from jaxseg.processes import agreed, is_first
 from jaxseg.writer import Progress, Writer
 
 Transforms = Mapping[str, optax.GradientTransformation]  # by optimiser group
@@ -243,7 +244,7 @@ class Loop:
         self._spent = notes.get("seconds", 0.0)  # by the processes before this one
         self._began: float | None = None
         start = int(state.step)
-        self._progress = Progress(self.steps, start, self.batch_size)
+        self._progress = Progress(self.steps, start, self.batch_size, shown=is_first())
         try:
             state = self._run_from(start, state)
         finally:
@@ -267,6 +268,7 @@ class Loop:
         step_fn = compile_step(make_step(self.method, self.transforms, keys[0]), self.mesh)
         batches = self.batches(start) if start < self.steps else iter(())
         pending = None
+        stop = agreed(self.stop, self.mesh)
         refit_every = self.steps_per_epoch if self.refit_every < 0 else self.refit_every
         for step in range(start, start if self.ended(state) else self.steps):
             refit_due = refit_every > 0 and step % refit_every == 0
@@ -289,7 +291,7 @@ class Loop:
                 self._flush(pending, state)
                 pending = None
                 self._run_hooks(step + 1, state)
-            if self.stop() or 0 < self.seconds <= self.spent:
+            if stop() or 0 < self.seconds <= self.spent:
                 break
         self._flush(pending, state)
         self._save(state)

@@ -14,6 +14,7 @@ from jaxseg.core import Array, PyTree, State, UserError
 from jaxseg.data import SOURCES
 from jaxseg.methods import METHODS
 from jaxseg.optim import make_optimiser
+from jaxseg.processes import is_first
 from jaxseg.sections import DataSection, TrainSection
 from jaxseg.writer import write_atomic
 
@@ -51,7 +52,8 @@ def claim_workdir(
         if mode != "train":
             raise UserError(f"{workdir} holds no run to evaluate; train first (--mode=train).")
         workdir.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, json.dumps(sections, indent=2, default=list) + "\n")
+        if is_first():
+            write_atomic(path, json.dumps(sections, indent=2, default=list) + "\n")
         return sections
     stored = json.loads(path.read_text())
     # Through JSON, so that tuples compare with the lists they are stored as.

@@ -62,6 +62,22 @@ class Writer:
         self._events.add_event(event)
 
 
+class Silent(Writer):
+    """A writer that writes nothing: that of every process but the first."""
+
+    def __init__(self):
+        pass
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Does nothing."""
+
+    def images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
+        """Does nothing."""
+
+    def close(self) -> None:
+        """Does nothing."""
+
+
 def write_atomic(path: pathlib.Path | str, text: str) -> None:
     """Writes a text file so that a kill leaves either the old one or the new one, never a part."""
     path = pathlib.Path(path)
@@ -112,7 +128,15 @@ class Progress:
     On a terminal it rewrites one line; into a file it writes a line each time.
     """
 
-    def __init__(self, steps: int, start: int, batch_size: int, stream: TextIO | None = None):
+    def __init__(
+        self,
+        steps: int,
+        start: int,
+        batch_size: int,
+        stream: TextIO | None = None,
+        shown: bool = True,
+    ):
+        self._shown = shown
         self._steps = steps
         self._batch_size = batch_size
         self._stream = sys.stderr if stream is None else stream
@@ -126,6 +150,8 @@ class Progress:
         seconds = self._last[1] - then
         if step > before:
             self.images_per_second = (step - before) * self._batch_size / max(seconds, 1e-9)
+        if not self._shown:
+            return
         left = (self._steps - step) * self._batch_size / self.images_per_second
         text = "  ".join(f"{name} {value:.4g}" for name, value in terms.items())
         line = (
@@ -146,7 +172,7 @@ class Progress:
 
     def close(self) -> None:
         """Ends the line on a terminal."""
-        if self._stream.isatty():
+        if self._shown and self._stream.isatty():
             self._stream.write("\n")
             self._stream.flush()
 

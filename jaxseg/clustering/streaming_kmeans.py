@@ -22,6 +22,7 @@ import numpy as np
 from jax import Array
 
 from jaxseg.clustering import kmeans, nearest
+from jaxseg.processes import fetch
 
 Batch = tuple[Array, Array]
 Batches = Callable[[], Iterable[Batch]]
@@ -164,7 +165,7 @@ class Sample:
     def add(self, points: Array, weights: Array) -> None:
         """Takes in one batch."""
         cells = int(np.prod(points.shape[1:-1]))
-        real = np.repeat(np.asarray(weights) > 0, cells)
+        real = np.repeat(fetch(weights) > 0, cells)
         draw = np.where(real, self._rng.random(len(real)), np.inf)
         self._total += int(real.sum())
         chosen = np.flatnonzero(draw < self._bound)  # never those of weight 0
@@ -250,8 +251,8 @@ def _pass(
         _sums(points, weight, centroids - shift, shift, metric, _shards(points))
         for points, weight in batches
     ):
-        sums += np.asarray(more_sums, np.float64)
-        weights += np.asarray(more_weights, np.float64)
+        sums += fetch(more_sums)
+        weights += fetch(more_weights)
     means = sums / np.maximum(weights, 1e-12)[:, None] + shift
     return np.where(weights[:, None] > 0, means, 0.0), weights
 
@@ -304,7 +305,7 @@ def _take(points: Array, chosen: np.ndarray) -> np.ndarray:
     padded = np.zeros(size, np.int32)
     padded[: len(chosen)] = chosen
     rows = jnp.take(points.reshape(-1, points.shape[-1]), padded, axis=0)
-    return np.asarray(rows, np.float32)[: len(chosen)]
+    return fetch(rows).astype(np.float32)[: len(chosen)]
 
 
 def _unit(x: np.ndarray) -> np.ndarray:

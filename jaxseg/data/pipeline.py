@@ -18,7 +18,7 @@ from absl import flags
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxseg.core import Batch, Stream, UserError
-from jaxseg.data.rows import EpochRows, EvalRows, Row, TrainRows, stack
+from jaxseg.data.rows import EpochRows, EvalRows, HostRows, Row, TrainRows, empty, stack
 from jaxseg.data.source import Source
 from jaxseg.data.tokens import TokenStore
 from jaxseg.views.geometry import EvalView, TrainView
@@ -34,15 +34,9 @@ def spread(count: int, limit: int | None) -> tuple[int, ...]:
 
 
 def fill_up(rows: list[Row], count: int) -> Row:
-    """Returns the rows stacked to `count`: those added are black, with index -1 and labels -1."""
+    """Returns the rows stacked to `count`; see `rows.empty`."""
     missing = count - len(rows)
-    if missing:
-        empty = jax.tree.map(np.zeros_like, rows[0])
-        empty["index"] = np.int32(-1)
-        if "label" in empty:
-            empty["label"] = {k: np.full_like(v, -1) for k, v in empty["label"].items()}
-        rows = rows + [empty] * missing
-    return stack(rows)
+    return stack(rows + [empty(rows[0])] * missing if missing else rows)
 
 
 def _buckets(rows: Iterable[Row], batch_size: int) -> Iterator[Row]:
@@ -208,7 +202,7 @@ class Pipeline:
 
         def stream(batch_size: int | None = None, limit: int | None = None) -> Iterable[Batch]:
             rows = EpochRows(self._rows(), epoch, spread(len(self.source), limit))
-            return self._bounded(grain.MapDataset.source(rows), batch_size)
+            return self._bounded(rows, batch_size or self.batch_size, one_shape=True)
 
         return stream
 
@@ -225,10 +219,24 @@ class Pipeline:
 
         def stream(batch_size: int | None = None, limit: int | None = limit) -> Iterable[Batch]:
             rows = EvalRows(source, self.eval_view, spread(len(source), limit))
-            return self._bounded(grain.MapDataset.source(rows), batch_size or usual)
+            return self._bounded(rows, batch_size or usual, one_shape=self.eval_view.crop > 0)
 
         return stream
 
-    def _bounded(self, dataset: grain.MapDataset, batch_size: int | None) -> Iterator[Batch]:
-        rows = self._read(dataset)
-        return _ahead(_buckets(rows, batch_size or self.batch_size), _placer(self.mesh), 1)
+    def _bounded(
+        self, rows: EpochRows | EvalRows, batch_size: int, one_shape: bool
+    ) -> Iterator[Batch]:
+        """Returns all rows in batches; where they may differ in shape, every host reads them all.
+
+        For which image goes into which batch is then known only from the images.
+        """
+        local = batch_size // jax.process_count()
+        first = jax.process_index() * local
+        if one_shape and local < batch_size:
+            own = self._read(grain.MapDataset.source(HostRows(rows, batch_size, first, local)))
+            batches = _buckets(own, local)
+        else:
+            whole = _buckets(self._read(grain.MapDataset.source(rows)), batch_size)
+            part = slice(first, first + local)
+            batches = (jax.tree.map(lambda x: x[part], batch) for batch in whole)
+        return _ahead(batches, _placer(self.mesh), 1)

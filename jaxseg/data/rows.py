@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxseg.core import UserError
@@ -132,6 +133,14 @@ class EpochRows:
         return self.rows.row(self.epoch, self.indices[position])
 
 
+def empty(row: Row) -> Row:
+    """Returns what fills up a batch of such rows: black, with index -1 and labels -1."""
+    found = jax.tree.map(np.zeros_like, row) | {"index": np.int32(-1)}
+    if "label" in found:
+        found["label"] = {name: np.full_like(x, -1) for name, x in found["label"].items()}
+    return found
+
+
 @dataclasses.dataclass(frozen=True)
 class EvalRows:
     """Rows of a split as a test sees them."""
@@ -154,3 +163,24 @@ class EvalRows:
             "size": size[None],
             "label": label,
         }
+
+
+@dataclasses.dataclass(frozen=True)
+class HostRows:
+    """One host's rows of batches of equal shapes: positions `first` to `first + local` of each.
+
+    What a last batch lacks is filled up.
+    """
+
+    rows: EpochRows | EvalRows
+    whole: int  # rows of a global batch
+    first: int
+    local: int
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.whole) * self.local
+
+    def __getitem__(self, number: int) -> Row:
+        batch, row = divmod(number, self.local)
+        position = batch * self.whole + self.first + row
+        return self.rows[position] if position < len(self.rows) else empty(self.rows[0])

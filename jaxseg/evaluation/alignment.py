@@ -20,6 +20,7 @@ import numpy as np
 from jax import Array
 
 from jaxseg.clustering.kmeans import normalise
+from jaxseg.processes import fetch
 
 # Uniformity of features is that of a sample: of so many cells an image, so many in all.
 CELLS, POINTS = 32, 4096
@@ -72,14 +73,14 @@ class Alignment:
             semantics: f32[B K D], a method's own vectors of each image's clusters.
         """
         unit, sums, counts = _sums(features, labels, valid, len(self.counts))
-        real = np.asarray(valid).reshape(len(valid), -1)
-        chosen, priorities = _draw(real, np.asarray(index))
-        points = np.asarray(jnp.take_along_axis(unit, jnp.asarray(chosen)[..., None], 1))
+        real = fetch(valid).reshape(len(valid), -1)
+        chosen, priorities = _draw(real, fetch(index))
+        points = fetch(jnp.take_along_axis(unit, jnp.asarray(chosen)[..., None], 1))
         kept = np.isfinite(priorities)
         new = dataclasses.replace(
             self,
-            sums=np.asarray(sums, np.float64),
-            counts=np.asarray(counts, np.int64),
+            sums=fetch(sums).astype(np.float64),
+            counts=fetch(counts).astype(np.int64),
             points=points[kept],
             priorities=priorities[kept],
             own=np.zeros(4),
@@ -87,7 +88,7 @@ class Alignment:
         )
         if semantics is not None:
             images = real.any(1)
-            own = np.asarray(_own(unit, labels, valid, semantics, jnp.asarray(images)), np.float64)
+            own = fetch(_own(unit, labels, valid, semantics, jnp.asarray(images)))
             count = semantics.shape[1]
             pairs = int(images.sum()) * count * (count - 1)
             new = dataclasses.replace(new, own=own, pairs=pairs)

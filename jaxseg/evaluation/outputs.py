@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 
 from jaxseg.core import Batch, Output
+from jaxseg.processes import fetch
 
 Predict = Callable[[Array], Output]  # u8[B H W Ch] -> Output
 
@@ -102,7 +103,8 @@ def map_maps(
 
 def real_outputs(output: Output, batch: Batch) -> Iterator[Output]:
     """Yields the batch's outputs without fill-up images and without padded cells."""
-    sizes, indices = np.asarray(batch.size)[:, 0], np.asarray(batch.index)
+    sizes, indices = fetch((batch.size, batch.index))
+    sizes = sizes[:, 0]
     full = np.asarray(batch.first_view.shape[1:3])
     real = int((indices >= 0).sum())
     if (sizes[:real] == full).all():
@@ -123,6 +125,5 @@ def for_pictures(output: Output) -> dict[str, np.ndarray]:
     cells = output.features.shape[1:3]
     step = max(1, round((cells[0] * cells[1] / _PICTURED_CELLS) ** 0.5))
     thin = map_maps(output, lambda x: x[:, ::step, ::step])
-    return {
-        k: np.asarray(x, np.float16) for k, x in ({"features": thin.features} | thin.aux).items()
-    }
+    parts = {"features": thin.features} | thin.aux
+    return {name: fetch(x).astype(np.float16) for name, x in parts.items()}

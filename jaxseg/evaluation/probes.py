@@ -20,6 +20,7 @@ from jaxseg.clustering import kmeans
 from jaxseg.core import Output, PyTree, UserError
 from jaxseg.evaluation.hierarchy import Hierarchy
 from jaxseg.evaluation.retrieval import Retrieval
+from jaxseg.processes import fetch
 
 Pairs = Callable[[], Iterable[tuple[Output, dict[str, Array]]]]
 
@@ -164,7 +165,7 @@ def _take(batch: Array, chosen: np.ndarray) -> np.ndarray:
     padded = np.zeros(size, np.int32)
     padded[: len(chosen)] = chosen
     rows = jnp.take(batch.reshape(-1, batch.shape[-1]), padded, axis=0)
-    return np.asarray(rows, np.float32)[: len(chosen)]
+    return fetch(rows).astype(np.float32)[: len(chosen)]
 
 
 PROBES: dict[str, Any] = {

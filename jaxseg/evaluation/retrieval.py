@@ -19,6 +19,7 @@ from jax import Array, lax
 from jaxseg.clustering.neighbours import nearest_spread, spread
 from jaxseg.clustering.segments import base_segments, paint
 from jaxseg.core import Output, UserError
+from jaxseg.processes import fetch
 
 
 class Truth(NamedTuple):
@@ -86,9 +87,9 @@ class Retrieval:
         for output, truth in pairs():
             classes, devices = truth.classes, output.part(self.source).devices()
             numbers, means = self._segments(output, truth.valid)
-            found = np.asarray(majority(numbers, truth.label, means.shape[1], classes))
+            found, means = fetch((majority(numbers, truth.label, means.shape[1], classes), means))
             kept = (found >= 0) & (found < classes)
-            vectors.append(np.asarray(means)[kept])
+            vectors.append(means[kept])
             labels.append(found[kept])
         bank = np.concatenate(vectors) if vectors else np.zeros((0, 1), np.float32)
         if not len(bank):

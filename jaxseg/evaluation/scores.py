@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxseg.processes import fetch
+
 _BAD_PREDICTION, _BAD_LABEL = 1, 2
 
 
@@ -65,7 +67,7 @@ class Confusion:
         Raises ValueError where that result reports a prediction or label out of range, or has
         another shape.
         """
-        counts = np.asarray(counts, np.int64)
+        counts = fetch(counts).astype(np.int64)
         if counts.shape != self.counts.shape:
             raise ValueError(f"counts {counts.shape} do not fit a record of {self.counts.shape}")
         fault = int(-counts.min(initial=0))

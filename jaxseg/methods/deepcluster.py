@@ -24,6 +24,7 @@ from jaxseg.clustering.kmeans import assign, normalise
 from jaxseg.core import Array, Batch, Method, Output, PyTree, State, Stream
 from jaxseg.losses.cross_entropy import WEIGHTINGS, class_weights, cross_entropy
 from jaxseg.models.fpn import FORMS, RESNETS, BackboneFPN
+from jaxseg.processes import fetch
 from jaxseg.views import colour, equivariance
 
 
@@ -170,7 +171,7 @@ class DeepCluster(Method):
         """Returns the centroids of an epoch in training mode, and the new rest."""
         fit = streaming.MiniBatch(key, self.clusters, plan=self._plan)
         for batch in stream(batch_size=self.cluster_batch or None):
-            if int(batch.index.min()) < 0:
+            if fetch(batch.index).min() < 0:
                 continue
             features, extra = _directions(self, net, extra, batch, True, plain)
             fit.add(features, jnp.ones(len(batch.index)))

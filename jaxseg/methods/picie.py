@@ -29,6 +29,7 @@ from jaxseg.clustering.kmeans import assign, normalise
 from jaxseg.core import Array, Batch, Method, Output, PyTree, State, Stream, UserError
 from jaxseg.losses.cross_entropy import WEIGHTINGS, class_weights, cross_entropy
 from jaxseg.models.fpn import FORMS, RESNETS, BackboneFPN
+from jaxseg.processes import fetch
 from jaxseg.views import colour, equivariance
 
 
@@ -212,7 +213,7 @@ class PiCIE(Method):
             for i, place in enumerate(places)
         }
         for batch in stream(batch_size=self.cluster_batch or None):
-            if int(batch.index.min()) < 0:
+            if fetch(batch.index).min() < 0:
                 continue
             features, extra = _train_views(self, state.params, extra, batch)
             for place, fit in fits.items():
@@ -250,7 +251,7 @@ class PiCIE(Method):
         """
         extra, fit = state.extra, streaming.MiniBatch(key, self.clusters, plan=self._plan)
         for batch in stream(batch_size=self.cluster_batch or None):
-            if int(batch.index.min()) < 0:
+            if fetch(batch.index).min() < 0:
                 continue
             features, extra = _train_images(self, state.params, extra, batch)
             fit.add(features, jnp.ones(len(batch.index)))

@@ -51,6 +51,7 @@ from jaxseg.models.san import (
     attend,
     attention_scores,
 )
+from jaxseg.processes import fetch
 from jaxseg.views import colour
 
 _SHARE = 0.1  # of the new batch in the running mean of the semantics
@@ -297,7 +298,7 @@ class SAN(Method):
             return state
         total, count = jnp.zeros_like(state.extra["semantics"]), 0
         for batch in stream():
-            images = int((batch.index >= 0).sum())
+            images = int((fetch(batch.index) >= 0).sum())
             total = total + images * _batch_semantics(self, state, batch)
             count += images
         if not count:
