@@ -1,0 +1,161 @@
+"""Trains in several processes of this machine and compares with one process, as JSON.
+
+python benchmarks/processes.py --method=hsg --processes=2 --steps=20
+python benchmarks/processes.py --method=picie --processes=2 --steps=20 --kill
+
+The same run (configs/METHOD_scenes.py with a tiny network, see SMALL) in one process and, by
+launch/local.sh, in several, on the CPU: what the losses of the first and of the last step, the
+parameters at the end (relative to the largest of their array) and the scores differ by. The first
+step must agree to 1e-5; rounding then grows from step to step as it does with any change in the
+order of a sum.
+
+With --kill another run of as many processes loses one of them by SIGKILL after its first
+checkpoint, is started again by the same command, and is compared with the unbroken one: no bit of
+the parameters may differ. Exits with 1 where something is not as it must be.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+import jax
+import numpy as np
+
+from jaxseg.checkpoint import Checkpoints, latest_step
+from jaxseg.record import load_results
+from jaxseg.writer import read_metrics
+
+ROOT = pathlib.Path(__file__).parents[1]
+SMALL = {
+    "infoseg": {"features": 8, "patch_widths": (4,) * 5, "global_widths": (4,) * 3},
+    "hsg": {
+        "backbone": "resnet_tiny", "dim": 16, "train_stride": 8, "grid": (2, 2), "slots": 16,
+        "test_grid": (2, 2), "sizes": (4, 2), "heads": 2, "hidden": 16, "layers": (1, 1),
+        "positions": 4, "trained_cells": 4,
+    },
+    "smooseg": {"backbone": "vit_test", "dim": 16},
+    "picie": {"backbone": "resnet_tiny", "dim": 16, "size": 32, "sample_rounds": 2},
+}  # fmt: skip
+KEPT = {"hsg": ("hsg_kmeans", "hsg_retrieval"), "picie": ("picie",)}  # others: their own entry
+CONFIG = """
+from configs import {method}_scenes
+
+def get_config():
+    config = {method}_scenes.get_config()
+    config.method.update({small})
+    config.data.update(size=32, resize=0, crop=32, test_resize=0, test_crop=32, batch_size=8)
+    config.data.update(count=20)
+    config.train.update(samples=2, save_every=5, log_every=1, steps={steps}, epochs=0)
+    for name in list(config.evals):
+        if name not in {kept}:
+            del config.evals[name]
+    return config
+"""
+
+
+def start(root: pathlib.Path, name: str, processes: int) -> subprocess.Popen:
+    """Starts a run; compiled programs are kept by place, for one that is started again."""
+    environment = os.environ | {
+        "JAX_COMPILATION_CACHE_DIR": str(root / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PLATFORMS": "cpu",
+        "PYTHON": sys.executable,
+        "PYTHONPATH": str(ROOT),
+    }
+    flags = [f"--config={root}/config.py", f"--workdir={root / name}"]
+    launch = [str(ROOT / "launch/local.sh"), str(processes)]
+    return subprocess.Popen(
+        (launch if processes > 1 else [sys.executable, "-m", "jaxseg.main"]) + flags,
+        cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, text=True,
+        stderr=(root / f"{name}.log").open("w"),
+    )  # fmt: skip
+
+
+def finish(root: pathlib.Path, name: str, processes: int) -> float:
+    """Runs to the end; returns the seconds that it took."""
+    began = time.perf_counter()
+    if start(root, name, processes).wait():
+        sys.exit(f"the run {name} failed: {(root / f'{name}.log').read_text()}")
+    return round(time.perf_counter() - began, 1)
+
+
+def lose_one(root: pathlib.Path, name: str, processes: int) -> dict[str, int]:
+    """Kills the last process after the first checkpoint; returns exit status and step there."""
+    run = start(root, name, processes)
+    while run.poll() is None and not latest_step(root / name / "checkpoints"):
+        time.sleep(0.02)
+    numbers = re.findall(r"has PID (\d+)", (root / f"{name}.log").read_text())
+    os.kill(int(numbers[-1]), signal.SIGKILL)
+    return {"exit": run.wait(), "step": latest_step(root / name / "checkpoints") or 0}
+
+
+def arrays(workdir: pathlib.Path) -> list[np.ndarray]:
+    """Returns the arrays of the final state, in a fixed order."""
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(Checkpoints(workdir / "final").read())]
+
+
+def compare(one: pathlib.Path, several: pathlib.Path) -> dict[str, object]:
+    """Returns what two runs differ by."""
+    rows = [
+        [row["train/loss"] for row in read_metrics(place / "metrics.jsonl") if "train/loss" in row]
+        for place in (one, several)
+    ]
+    losses = np.abs(np.subtract(*rows))
+    parameters = [
+        float(np.abs(a.astype(np.float64) - b).max() / max(np.abs(a).max(), 1e-6))
+        for a, b in zip(arrays(one), arrays(several), strict=True)
+    ]
+    scores = [
+        {
+            f"{result.name}/{score}": value
+            for result in load_results(place / "evaluation")
+            for score, value in result.scalars.items()
+        }
+        for place in (one, several)
+    ]
+    return {
+        "steps": len(losses),
+        "first_loss_difference": float(losses[0]),
+        "last_loss_difference": float(losses[-1]),
+        "largest_parameter_difference": max(parameters),
+        "score_differences": {k: round(abs(scores[1][k] - v), 5) for k, v in scores[0].items()},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--method", required=True, choices=SMALL)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--kill", action="store_true")
+    arguments = parser.parse_args()
+    method, processes = arguments.method, arguments.processes
+    with tempfile.TemporaryDirectory() as folder:
+        root = pathlib.Path(folder)
+        kept = KEPT.get(method, (method,))
+        config = CONFIG.format(method=method, small=SMALL[method], kept=kept, steps=arguments.steps)
+        (root / "config.py").write_text(config)
+        found: dict[str, object] = {"method": method, "processes": processes}
+        found["seconds"] = [finish(root, "one", 1), finish(root, "several", processes)]
+        found |= compare(root / "one", root / "several")
+        failed = found["first_loss_difference"] > 1e-5
+        if arguments.kill:
+            killed = lose_one(root, "killed", processes)
+            killed["seconds"] = finish(root, "killed", processes)
+            pairs = zip(arrays(root / "several"), arrays(root / "killed"), strict=True)
+            killed["differing_arrays"] = sum(a.tobytes() != b.tobytes() for a, b in pairs)
+            found["killed"] = killed
+            failed |= bool(killed["differing_arrays"]) or not killed["exit"]
+        print(json.dumps(found, indent=2))
+        sys.exit(int(failed))
+
+
+if __name__ == "__main__":
+    main()
