@@ -370,7 +370,7 @@ def conclude(loop: Loop, state: State, final: Checkpoints) -> State:
     step = max(0, int(state.step) - 1)
     state = loop.method.finish(state, loop.stream(step), jax.random.fold_in(loop.key, 2))
     # Nobody goes on from here, so that the optimiser's memory would be dead weight.
-    state = state.replace(opt_state=())
+    state = place(state.replace(opt_state=()), loop.mesh)
     final.save(state)
     final.wait()
     return state
