@@ -13,6 +13,7 @@ import runpy
 import signal
 import sys
 
+import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
@@ -141,6 +142,16 @@ def run_main() -> None:
         sys.exit(f"jaxseg: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        # Out, without waiting at the exit for one that is gone.
+        print(
+            f"jaxseg: an operation of all {jax.process_count()} processes failed, probably because "
+            f"one of them ended; start all again, to go on from the last checkpoint. {error}",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
+        os._exit(1)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxseg.build import WEIGHTS, Data
 from jaxseg.clustering.neighbours import partners
@@ -85,7 +85,9 @@ def keep_features(data: Data, method: Method, state: State) -> Data:
     """Returns the data with what the section asks of frozen features: a cache, and partners.
 
     Features that are in the cache already, of the same weights, network, images and geometry, are
-    not computed again, whichever method and batch size they were computed for.
+    not computed again, whichever method and batch size they were computed for. Of several processes
+    each computes for itself what it does not find, on its own devices: those that share the folder
+    wait for the one that came first.
 
     Raises:
         UserError: the method has no frozen features, the training views are drawn at random, or the
@@ -96,17 +98,19 @@ def keep_features(data: Data, method: Method, state: State) -> Data:
         return data
     if section.tokens:
         pipeline.check_fixed()
-    count, devices = len(pipeline.source), pipeline.mesh.size
-    size = devices * min(_ENCODED, -(-count // devices))
+    mesh = Mesh(jax.local_devices(), ("data",))
+    state = jax.device_put(fetch(state), NamedSharding(mesh, PartitionSpec()))
+    count = len(pipeline.source)
+    size = mesh.size * min(_ENCODED, -(-count // mesh.size))
     image = jax.ShapeDtypeStruct(
         (size, section.crop, section.crop, section.channels), jnp.uint8,
-        sharding=NamedSharding(pipeline.mesh, PartitionSpec("data")),
+        sharding=NamedSharding(mesh, PartitionSpec("data")),
     )  # fmt: skip
     lowered = jax.jit(method.encode).lower(state, image)
     compiled = lowered.compile()
 
     def encode(images: np.ndarray) -> np.ndarray:
-        return fetch(compiled(state, jax.device_put(images, image.sharding)))
+        return np.asarray(compiled(state, jax.device_put(images, image.sharding)))
 
     if not section.tokens:
         means = mean_features(count, pipeline.fixed_view, encode, size, section.threads)

@@ -11,6 +11,7 @@ Source: Cho et al. 2021 (PiCIE), supplement, table 2.
 import dataclasses
 import functools
 import json
+import pathlib
 from collections.abc import Callable, Iterable, Mapping
 
 import jax
@@ -21,6 +22,7 @@ from jaxseg.evaluate import Evaluator
 from jaxseg.evaluate_hierarchy import HierarchyEvaluator
 from jaxseg.evaluation import scores
 from jaxseg.evaluation.outputs import Predict
+from jaxseg.processes import is_first
 from jaxseg.record import Result
 from jaxseg.report import figures
 from jaxseg.run import Run
@@ -42,16 +44,21 @@ def of_run(run: Run) -> str:
         UserError: the test split has no labels, or no entry of `evals` can be scored.
     """
     found = measure(run.evaluators, run.predictor, run.eval_key)
+    if is_first():
+        _keep(run.workdir, found)
+    return table(found)
+
+
+def _keep(workdir: pathlib.Path, found: Measured) -> None:
     kept = {
         evaluator: {name: result.scalars for name, result in results.items()}
         for evaluator, results in found.items()
     }
-    write_atomic(run.workdir / "robustness.json", json.dumps(kept, indent=2) + "\n")
-    directory = run.workdir / "report"
+    write_atomic(workdir / "robustness.json", json.dumps(kept, indent=2) + "\n")
+    directory = workdir / "report"
     directory.mkdir(exist_ok=True)
     for evaluator, results in found.items():
         figures.first_samples(results).savefig(directory / f"robustness_{evaluator}.png", dpi=110)
-    return table(found)
 
 
 def measure(

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from jaxseg.core import UserError
+from jaxseg.data import pipeline as pipeline_module
 from jaxseg.data.cache import Cached
 from jaxseg.data.pipeline import Pipeline, spread
-from jaxseg.data.rows import TrainRows
+from jaxseg.data.rows import EvalRows, HostRows, TrainRows, stack
 from jaxseg.data.source import Example
 from jaxseg.data.token_build import build_tokens
 from jaxseg.data.tokens import TokenStore
@@ -371,3 +372,36 @@ def test_workers_read_the_same_cached_features(tmp_path):
     pipeline = with_tokens(tmp_path, partners=PARTNERS)
     workers = dataclasses.replace(pipeline, workers=2)
     assert_same(take(pipeline.batches(3), 3), take(workers.batches(3), 3))
+
+
+def test_hosts_read_the_parts_of_the_same_batches():
+    whole = EvalRows(Numbered(7), EvalView(crop=8), tuple(range(7)))
+    hosts = [HostRows(whole, 4, first, 2) for first in (0, 2)]
+    for batch in (0, 1):
+        # All of a host's rows, then the next host's, as its devices lie in the mesh.
+        rows = stack([host[2 * batch + row] for host in hosts for row in (0, 1)])
+        expected = [0, 1, 2, 3] if batch == 0 else [4, 5, 6, -1]
+        np.testing.assert_array_equal(rows["index"], expected)
+        np.testing.assert_array_equal(rows["image"][:3, 0, 0, 0, 0], expected[:3])
+        ignored = (rows["label"]["class"] == -1).all((1, 2))
+        assert ignored.tolist() == [False, False, False, batch == 1]
+    assert [len(host) for host in hosts] == [4, 4]
+
+
+@pytest.mark.parametrize("crop", [0, 8])
+def test_evaluated_batches_are_cut_for_the_hosts(crop, monkeypatch):
+    view = EvalView(crop=crop) if crop else EvalView(pad_multiple=8)
+    placed = []
+    monkeypatch.setattr(
+        pipeline_module, "_placer", lambda mesh: lambda rows: placed.append(rows["index"]) or rows
+    )
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    found = []
+    for host in (0, 1):
+        monkeypatch.setattr(jax, "process_index", lambda host=host: host)
+        placed.clear()
+        list(make(eval_view=view).eval_stream()(batch_size=4))
+        found.append(list(placed))
+    indices = np.concatenate([np.concatenate(pair) for pair in zip(*found, strict=True)])
+    assert sorted(indices[indices >= 0]) == list(range(10))
+    assert all(len(part) == 2 for parts in found for part in parts)

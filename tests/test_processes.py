@@ -1,0 +1,92 @@
+"""Several processes: who they are, what they agree on, and a run of two beside a run of one."""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from jaxseg import processes
+from jaxseg.train import make_mesh
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (("host:1", "2", ""), "JAXSEG_PROCESS='': set all three"),
+        (("", "2", "0"), "JAXSEG_COORDINATOR=''"),
+        (("host:1", "two", "0"), "JAXSEG_PROCESSES='two'"),
+        (("host:1", "2", "2"), "numbered from 0 to 1"),
+    ],
+)
+def test_an_environment_that_does_not_fit_is_named(values, message, monkeypatch):
+    for name, value in zip(processes.VARIABLES, values, strict=True):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        processes.join()
+
+
+def test_a_process_alone_joins_nobody(monkeypatch):
+    for name in processes.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    processes.join()
+    assert processes.is_first()
+    processes.wait_for_all("nothing")
+    answers = iter([False, True])
+    stop = processes.agreed(lambda: next(answers), make_mesh())
+    assert (stop(), stop()) == (False, True)
+
+
+def test_arrays_are_fetched_whole():
+    sharding = NamedSharding(make_mesh(), PartitionSpec("data"))
+    tree = {"a": jax.device_put(jnp.arange(16), sharding), "b": (np.float32(2), None)}
+    found = processes.fetch(tree)
+    np.testing.assert_array_equal(found["a"], np.arange(16))
+    assert isinstance(found["a"], np.ndarray)
+    assert found["b"][1] is None
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_and_go_on_when_one_is_killed():
+    # What is compared, and that the first step agrees to 1e-5, the benchmark says.
+    command = ["benchmarks/processes.py", "--method=infoseg", "--steps=8", "--kill"]
+    flags = os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=1"
+    result = subprocess.run(
+        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=900,
+        env=os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr + result.stdout
+    found = json.loads(result.stdout)
+    assert found["steps"] == 8
+    assert found["last_loss_difference"] < 1e-5
+    assert found["largest_parameter_difference"] < 1e-3
+    assert max(found["score_differences"].values()) < 0.02
+    assert found["killed"]["step"] == 5
+    assert found["killed"]["differing_arrays"] == 0
+
+
+def test_the_launcher_says_what_it_would_start():
+    result = subprocess.run(
+        ["launch/local.sh", "--dry-run", "2", "--config=configs/hsg_scenes.py"],
+        cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PORT": "1234", "PYTHON": "py"},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert len(lines) == 2
+    for number, line in enumerate(lines):
+        assert (
+            f"JAXSEG_COORDINATOR=127.0.0.1:1234 JAXSEG_PROCESSES=2 JAXSEG_PROCESS={number}" in line
+        )
+        assert line.rstrip().endswith("py -m jaxseg.main --config=configs/hsg_scenes.py")
+    wrong = subprocess.run(["launch/local.sh", "many"], cwd=ROOT, capture_output=True, text=True)
+    assert wrong.returncode == 2
+    assert "--dry-run" in wrong.stdout
