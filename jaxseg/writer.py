@@ -74,6 +74,9 @@ class Silent(Writer):
     def images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
         """Does nothing."""
 
+    def histograms(self, step: int, histograms: Mapping[str, np.ndarray]) -> None:
+        """Does nothing."""
+
     def close(self) -> None:
         """Does nothing."""
 
