@@ -17,6 +17,7 @@ test: lint types tests
 lint: $(VENV)/.ready-dev
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(VENV)/bin/shellcheck .ci/run launch/*.sh launch/slurm.sbatch launch/kubernetes/*.sh
 
 types: $(VENV)/.ready-dev
 	$(RUN) -m mypy

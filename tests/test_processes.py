@@ -72,21 +72,3 @@ def test_two_processes_train_as_one_and_go_on_when_one_is_killed():
     assert max(found["score_differences"].values()) < 0.02
     assert found["killed"]["step"] == 5
     assert found["killed"]["differing_arrays"] == 0
-
-
-def test_the_launcher_says_what_it_would_start():
-    result = subprocess.run(
-        ["launch/local.sh", "--dry-run", "2", "--config=configs/hsg_scenes.py"],
-        cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PORT": "1234", "PYTHON": "py"},
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    lines = result.stdout.splitlines()
-    assert len(lines) == 2
-    for number, line in enumerate(lines):
-        assert (
-            f"JAXSEG_COORDINATOR=127.0.0.1:1234 JAXSEG_PROCESSES=2 JAXSEG_PROCESS={number}" in line
-        )
-        assert line.rstrip().endswith("py -m jaxseg.main --config=configs/hsg_scenes.py")
-    wrong = subprocess.run(["launch/local.sh", "many"], cwd=ROOT, capture_output=True, text=True)
-    assert wrong.returncode == 2
-    assert "--dry-run" in wrong.stdout
