@@ -9,9 +9,10 @@ parameters at the end (relative to the largest of their array) and the scores di
 step must agree to 1e-5; rounding then grows from step to step as it does with any change in the
 order of a sum.
 
-With --kill another run of as many processes loses one of them by SIGKILL after its first
-checkpoint, is started again by the same command, and is compared with the unbroken one: no bit of
-the parameters may differ. Exits with 1 where something is not as it must be.
+With --kill one process of another run gets SIGTERM after the first checkpoint, on which all have to
+save and stop; of the same run, started again, one gets SIGKILL after the next; and the run that
+then goes on to its end is compared with the unbroken one: no bit of the parameters may differ.
+Exits with 1 where something is not as it must be.
 """
 
 import argparse
@@ -86,14 +87,16 @@ def finish(root: pathlib.Path, name: str, processes: int) -> float:
     return round(time.perf_counter() - began, 1)
 
 
-def lose_one(root: pathlib.Path, name: str, processes: int) -> dict[str, int]:
-    """Kills the last process after the first checkpoint; returns exit status and step there."""
+def interrupt(root: pathlib.Path, name: str, processes: int, number: int) -> dict[str, int]:
+    """Sends the last process a signal after the next checkpoint; returns how and where it ended."""
+    folder = root / name / "checkpoints"
+    before = latest_step(folder) or 0
     run = start(root, name, processes)
-    while run.poll() is None and not latest_step(root / name / "checkpoints"):
+    while run.poll() is None and (latest_step(folder) or 0) <= before:
         time.sleep(0.02)
-    numbers = re.findall(r"has PID (\d+)", (root / f"{name}.log").read_text())
-    os.kill(int(numbers[-1]), signal.SIGKILL)
-    return {"exit": run.wait(), "step": latest_step(root / name / "checkpoints") or 0}
+    pids = re.findall(r"has PID (\d+)", (root / f"{name}.log").read_text())
+    os.kill(int(pids[-1]), number)
+    return {"signal": number, "exit": run.wait(), "step": latest_step(folder) or 0}
 
 
 def arrays(workdir: pathlib.Path) -> list[np.ndarray]:
@@ -147,12 +150,13 @@ def main() -> None:
         found |= compare(root / "one", root / "several")
         failed = found["first_loss_difference"] > 1e-5
         if arguments.kill:
-            killed = lose_one(root, "killed", processes)
-            killed["seconds"] = finish(root, "killed", processes)
+            signals = (signal.SIGTERM, signal.SIGKILL)
+            kills = [interrupt(root, "killed", processes, number) for number in signals]
+            finish(root, "killed", processes)
             pairs = zip(arrays(root / "several"), arrays(root / "killed"), strict=True)
-            killed["differing_arrays"] = sum(a.tobytes() != b.tobytes() for a, b in pairs)
-            found["killed"] = killed
-            failed |= bool(killed["differing_arrays"]) or not killed["exit"]
+            differing = sum(a.tobytes() != b.tobytes() for a, b in pairs)
+            found |= {"kills": kills, "differing_arrays": differing}
+            failed |= bool(differing) or [k["exit"] for k in kills] != [143, 137]
         print(json.dumps(found, indent=2))
         sys.exit(int(failed))
 

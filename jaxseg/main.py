@@ -98,10 +98,12 @@ def main(argv: list[str]) -> None:
         return
     if MODE.value == "train":
         with StopSignal() as stop:
-            run.fit(stop)
-        if stop.received:
+            done = run.fit(stop)
+        # The signal may have come to another process; one that came after the last step waits until
+        # several processes are done, for they evaluate together.
+        if not done or (stop.received and jax.process_count() == 1):
             logging.warning("Stopped by a signal and saved; the same command goes on from there.")
-            sys.exit(128 + stop.received)
+            sys.exit(128 + (stop.received or signal.SIGTERM))
     print(record.score_table(run.evaluate()))
     print(f"Pictures: {workdir / 'report'}")
 

