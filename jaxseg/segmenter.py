@@ -1,0 +1,285 @@
+"""Segmenting images with a trained run: load(workdir) -> Segmenter -> Segmentation.
+
+    segmenter = jaxseg.load("runs/infoseg_camvid")
+    result = segmenter("street.jpg")
+    result.labels, result.names  # i32[H W] and what its numbers mean
+
+Images are read as those of training are, and brought to the size of the test images of the run;
+what comes back has the image's own size.
+"""
+
+import collections
+import functools
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, overload
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from jaxseg import mosaic
+from jaxseg.core import Array, Output, PyTree, State, UserError
+from jaxseg.data.images import from_array, from_pillow, read_image
+from jaxseg.segmentation import Cells, Segmentation
+from jaxseg.trained import Trained, least_side
+from jaxseg.views.geometry import EvalView
+
+Picture = str | os.PathLike[str] | np.ndarray | Image.Image
+
+_TILE = 1024  # side of the tiles of large images, where nothing says another
+_WHOLE = 2 * _TILE**2  # pixels of an image, or of a batch, that are predicted at once
+_SHARE = 4  # neighbouring tiles share at least a quarter of their side
+_KEPT = 2**30  # bytes of the scores of a tiled image, which are thinned out to fit
+_WAITING = 16, 16 * _TILE**2  # images, and pixels, that wait for others of their shape
+_STEPS = 8  # shapes of padded images between a side and its double
+
+
+def load(
+    path: str | os.PathLike[str],
+    entry: str = "",
+    resize: int | None = None,
+    tile: int = 0,
+    batch_size: int = 4,
+) -> "Segmenter":
+    """Returns the segmenter of a trained run.
+
+    Args:
+        path: the run's work directory, or a file that `python -m jaxseg.bundle` made of it.
+        entry: the entry of the config's `evals` that names the pixels; "" = that of the method's
+            own scores, else of a probe without labels.
+        resize: the side of the image that `data.test_resize` sets (the shorter one as a rule), in
+            pixels; 0 = as it is; None = as the run's test images were.
+        tile: side of the tiles, in pixels after resizing, that images with a longer side are
+            predicted in; 0 = that of the entry, or 1024 for images of more than 2 megapixels.
+        batch_size: images of one shape that are predicted at once, at most.
+
+    Raises:
+        UserError: see `Trained.load`; or a number below its lowest value.
+    """
+    for name, value, lowest in (("resize", resize or 0, 0), ("tile", tile, 0),
+                                ("batch_size", batch_size, 1)):  # fmt: skip
+        if value < lowest:
+            raise UserError(f"{name} is {value}; it must be at least {lowest}.")
+    return Segmenter(Trained.load(os.fspath(path), entry), resize, tile, batch_size)
+
+
+class _Waiting(NamedTuple):
+    """An image on its way: as it came, as the network sees it, and the padded shape of that."""
+
+    image: np.ndarray
+    working: np.ndarray
+    shape: tuple[int, int]
+
+
+class Segmenter:
+    """Names the pixels of images of any size. See `load` for what its arguments are.
+
+    Attributes:
+        names: of the K clusters; colours: u8[K 3].
+        trained: what it was made of.
+    """
+
+    def __init__(
+        self, trained: Trained, resize: int | None = None, tile: int = 0, batch_size: int = 4
+    ):
+        self.trained = trained
+        self.names, self.colours = trained.names, trained.colours
+        view = trained.view
+        side, scale = (view.resize, view.scale) if resize is None else (resize, 1.0)
+        self._view = EvalView(
+            resize=side, interpolation=view.interpolation, side=view.side, scale=scale
+        )
+        self._multiple, self._least = least_side(trained)
+        tile = tile or trained.section.tile
+        self._whole = 0 if tile else _WHOLE
+        self._tile = _round_up(tile or _TILE, self._multiple)
+        self._batch_size = batch_size
+        self._state: State = jax.device_put(trained.state)
+        self._fitted: PyTree = jax.device_put(trained.fitted)
+        self._predict = jax.jit(self._scores_and_levels, static_argnames=("thin", "levels"))
+        self._features = jax.jit(self._unit_features)
+
+    @overload  # a path is a sequence too, of paths
+    def __call__(self, images: Picture) -> Segmentation: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def __call__(self, images: Sequence[Picture]) -> list[Segmentation]: ...
+
+    def __call__(self, images: Picture | Sequence[Picture]) -> Segmentation | list[Segmentation]:
+        """Returns the segmentation of an image; or a list of them, of several.
+
+        Args:
+            images: a file's path; a Pillow image; an array u8 or u16 [H W] or [H W Ch]; or a list
+                of these, of any sizes.
+
+        Raises:
+            UserError: an image cannot be read, or an array is no image.
+        """
+        if isinstance(images, (list, tuple)):
+            return list(self.stream(images))
+        return next(self.stream([images]))  # type: ignore[list-item]
+
+    def stream(self, images: Iterable[Picture]) -> Iterator[Segmentation]:
+        """Yields the segmentation of each image, in order; raises as a call does.
+
+        A few images are read ahead, so that those of one shape are predicted together.
+        """
+        waiting: list[_Waiting] = []
+        for image in images:
+            waiting.append(self._prepare(image))
+            pixels = sum(one.image[..., 0].size for one in waiting)
+            if len(waiting) >= _WAITING[0] or pixels >= _WAITING[1]:
+                yield from self._segment(waiting)
+                waiting = []
+        yield from self._segment(waiting)
+
+    def _prepare(self, image: Picture) -> _Waiting:
+        channels = self.trained.data.channels
+        if isinstance(image, str | os.PathLike):
+            pixels = read_image(image, channels)
+        elif isinstance(image, Image.Image):
+            pixels = from_pillow(image, channels)
+        else:
+            pixels = from_array(np.asarray(image), channels)
+        working = self._view(pixels, {}).image
+        return _Waiting(pixels, working, self._bucket(*working.shape[:2]))
+
+    def _bucket(self, height: int, width: int) -> tuple[int, int]:
+        """Returns the padded shape of an image, one of a few between a side and its double."""
+
+        def padded(side: int) -> int:
+            step = self._multiple
+            while side > _STEPS * step:
+                step *= 2
+            return max(_round_up(side, step), self._least)
+
+        return padded(height), padded(width)
+
+    def _is_large(self, one: _Waiting) -> bool:
+        height, width = one.working.shape[:2]
+        if self._whole:
+            return height * width > self._whole
+        return max(height, width) > self._tile
+
+    def _segment(self, waiting: list[_Waiting]) -> Iterator[Segmentation]:
+        found: dict[int, Segmentation] = {}
+        groups: dict[tuple[int, int], list[int]] = collections.defaultdict(list)
+        for number, one in enumerate(waiting):
+            if not self._is_large(one):
+                groups[one.shape].append(number)
+        for shape, numbers in groups.items():
+            windows = [mosaic.cut(waiting[n].working, (0, 0, *shape)) for n in numbers]
+            for number, (scores, levels) in zip(numbers, self._batched(windows, True), strict=True):
+                found[number] = self._whole_image(waiting[number], scores, levels)
+        for number, one in enumerate(waiting):
+            # One at a time, so that large ones do not wait in memory together.
+            yield found.pop(number) if number in found else self._tiled_image(one)
+
+    def _batched(
+        self, images: Iterable[np.ndarray], levels: bool, thin: int = 1
+    ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
+        """Yields scores f32[h w K], and levels i32[h' w'] if asked, of images of one shape."""
+        images = iter(images)
+        while batch := list(itertools.islice(images, self._batch_size)):
+            area = batch[0].shape[0] * batch[0].shape[1]
+            # One by one, or filled up with the last: so two programs serve any number of images.
+            count = max(1, min(self._batch_size, _WHOLE // area))
+            for begin in range(0, len(batch), count):
+                rows = batch[begin : begin + count]
+                filled = rows + [rows[-1]] * (0 if len(rows) == 1 else count - len(rows))
+                output = self._predict(
+                    self._state, self._fitted, np.stack(filled), thin=thin, levels=levels
+                )
+                scores, found = jax.device_get(output)
+                for row in range(len(rows)):
+                    yield scores[row], [level[row] for level in found]
+
+    def _whole_image(
+        self, one: _Waiting, scores: np.ndarray, levels: list[np.ndarray]
+    ) -> Segmentation:
+        def cells(grid: np.ndarray) -> Cells:
+            real = zip(one.working.shape, one.shape, grid.shape, strict=False)
+            span = [side / padded * n for side, padded, n in real]
+            return Cells((span[0], span[1]), self.trained.section.upsample)
+
+        def features() -> np.ndarray:
+            padded = mosaic.cut(one.working, (0, 0, *one.shape))
+            found = np.asarray(self._features(self._state, padded[None])[0])
+            height, width = np.ceil(cells(found).span).astype(int)
+            return found[:height, :width]
+
+        known = tuple((level, cells(level)) for level in levels)
+        return self._made(one.image, scores, cells(scores), known, features)
+
+    def _tiled_image(self, one: _Waiting) -> Segmentation:
+        size = one.working.shape[0], one.working.shape[1]
+        tile = min(self._tile, one.shape[0]), min(self._tile, one.shape[1])
+        grid = self._grid(tile)
+        cell = tile[0] // grid[0]
+        if (grid[0] * cell, grid[1] * cell) != tile:
+            raise ValueError(f"a map of {grid} cells of tiles of {tile} pixels")
+        thin = 1
+        while self._bytes(size, cell * thin) > _KEPT and not any(n % (2 * thin) for n in grid):
+            thin *= 2
+        cell *= thin
+
+        def predict(windows: Iterator[mosaic.Window]) -> Iterator[np.ndarray]:
+            parts = (mosaic.cut(one.working, window) for window in windows)
+            return (scores for scores, _ in self._batched(parts, False, thin))
+
+        def features() -> np.ndarray:
+            raise UserError(
+                "The image was predicted in tiles, of which no features are kept; segment a part of"
+                " it, or load with a smaller resize."
+            )
+
+        scores = mosaic.blend(size, tile, min(tile) // _SHARE, cell, predict)
+        span = size[0] / cell, size[1] / cell
+        cells = Cells(span, self.trained.section.upsample)
+        return self._made(one.image, scores, cells, (), features)
+
+    def _made(
+        self,
+        image: np.ndarray,
+        scores: np.ndarray,
+        cells: Cells,
+        levels: tuple[tuple[np.ndarray, Cells], ...],
+        features: Callable[[], np.ndarray],
+    ) -> Segmentation:
+        return Segmentation(image, self.names, self.colours, scores, cells, levels, features)
+
+    def _bytes(self, size: tuple[int, int], cell: int) -> int:
+        return 4 * len(self.names) * -(-size[0] // cell) * -(-size[1] // cell)
+
+    def _grid(self, shape: tuple[int, int]) -> tuple[int, int]:
+        """Returns the height and width of the map of scores of an image of `shape`."""
+        image = jax.ShapeDtypeStruct((1, *shape, self.trained.data.channels), np.uint8)
+        forward = functools.partial(self._scores_and_levels, thin=1, levels=False)
+        scores, _ = jax.eval_shape(forward, self._state, self._fitted, image)
+        return scores.shape[1], scores.shape[2]
+
+    def _scores_and_levels(
+        self, state: State, fitted: PyTree, image: Array, thin: int, levels: bool
+    ) -> tuple[Array, tuple[Array, ...]]:
+        """Returns scores f32[B h/thin w/thin K] of images u8[B H W Ch], and their levels if asked.
+
+        Scores are thinned out by their mean over thin^2 cells.
+        """
+        output: Output = self.trained.method.predict(state, image)
+        scores = self.trained.probe.scores(fitted, output)
+        batch, height, width, count = scores.shape
+        blocks = scores.reshape(batch, height // thin, thin, width // thin, thin, count)
+        return blocks.mean((2, 4)) if thin > 1 else scores, output.levels if levels else ()
+
+    def _unit_features(self, state: State, image: Array) -> Array:
+        """Returns features f32[B h w D] of length 1; a feature of 0 stays so."""
+        features: Any = self.trained.method.predict(state, image).features
+        length = jnp.linalg.norm(features, axis=-1, keepdims=True)
+        return features / jnp.maximum(length, 1e-12)
+
+
+def _round_up(side: int, multiple: int) -> int:
+    return -(-side // multiple) * multiple
