@@ -109,6 +109,11 @@ class Segmentation:
             found[window[0] : window[0] + window[2]] = strip.argmax(-1)
         return found
 
+    @property
+    def narrow_labels(self) -> np.ndarray:
+        """The labels as u8[H W], above 256 clusters as u16, as files have them."""
+        return self.labels.astype(np.uint8 if len(self.names) <= _INDEXED else np.uint16)
+
     def scores(self, window: Window | None = None) -> np.ndarray:
         """Returns f32[h w K], the scores of all clusters in a window (y, x, h, w); None = all.
 
@@ -170,10 +175,8 @@ class Segmentation:
         """
         if pathlib.Path(path).suffix.lower() != ".png":
             raise UserError(f"Labels are saved as PNG; {os.fspath(path)!r} does not end in .png.")
-        if len(self.names) > _INDEXED:
-            picture = Image.fromarray(self.labels.astype(np.uint16))
-        else:
-            picture = Image.fromarray(self.labels.astype(np.uint8))
+        picture = Image.fromarray(self.narrow_labels)
+        if len(self.names) <= _INDEXED:
             picture.putpalette(self.colours.tobytes())
         save_picture(picture, pathlib.Path(path))
 
