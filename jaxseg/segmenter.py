@@ -152,7 +152,7 @@ class Segmenter:
 
         def padded(side: int) -> int:
             step = self._multiple
-            while side > _STEPS * step:
+            while side > 2 * _STEPS * step:
                 step *= 2
             return max(_round_up(side, step), self._least)
 

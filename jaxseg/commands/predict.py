@@ -48,7 +48,8 @@ class Predicted(NamedTuple):
 
 def main(argv: list[str]) -> None:
     """Runs the command line; exits with 1 and a list where some images could not be segmented."""
-    arguments = _parser().parse_args(argv)
+    # Intermixed: images may stand before and after the flags.
+    arguments = _parser().parse_intermixed_args(argv)
     try:
         predicted = predict(arguments)
     except UserError as error:
