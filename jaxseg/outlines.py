@@ -16,7 +16,7 @@ def run_lengths(mask: np.ndarray) -> dict[str, Any]:
 def polygons(mask: np.ndarray, smallest: float = 0) -> list[dict[str, Any]]:
     """Returns the connected parts of a mask bool[H W] as polygons with holes.
 
-    Each is {"outer": ring, "holes": [ring, ...]}; a ring is [x0, y0, x1, y1, ...], in pixels from
+    Each is {"outer": ring, "holes": [ring, ...]}; a ring is f32[x0 y0 x1 y1 ...], in pixels from
     the top-left corner of the image, so that the centre of its first pixel is (0.5, 0.5). Vertices
     are centres of border pixels of the part (8-connected), as OpenCV's `findContours` finds them:
     a polygon encloses half a pixel less than its part on every side, and that of a line is flat.
@@ -41,5 +41,6 @@ def polygons(mask: np.ndarray, smallest: float = 0) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def _flat(ring: np.ndarray) -> list[float]:
-    return (ring.reshape(-1) + 0.5).tolist()
+def _flat(ring: np.ndarray) -> np.ndarray:
+    # Not a list: the numbers of a large image's polygons would take ten times the room.
+    return ring.reshape(-1) + np.float32(0.5)

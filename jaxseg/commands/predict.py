@@ -113,7 +113,10 @@ def predict(arguments: argparse.Namespace) -> Predicted:
             # In order, so that the first that waits is the one that comes out.
             for found in segmenter.stream(_read(left, channels, waiting, failures, bar)):
                 job = waiting.popleft()
-                write(found, job, out, identity)
+                try:
+                    write(found, job, out, identity)
+                except OSError as error:
+                    raise UserError(f"--out: cannot write to {out}: {error}.") from error
                 bar.add()
     return Predicted(len(left) - len(failures), len(jobs) - len(left), failures)
 
@@ -209,28 +212,32 @@ def write(found: Segmentation, job: Job, out: pathlib.Path, identity: dict[str, 
         if kind != "geotiffs":
             _place(out, kind, job.name).parent.mkdir(parents=True, exist_ok=True)
     found.save(_place(out, "labels", job.name))
-    overlay = Image.fromarray(found.overlay(identity["opacity"]))
-    # Photographs hardly become smaller by more effort.
-    save_picture(overlay, _place(out, "overlays", job.name), compress_level=2)
+    save_picture(
+        Image.fromarray(found.overlay(identity["opacity"])),
+        _place(out, "overlays", job.name),
+        compress_level=2,  # photographs hardly become smaller by more effort
+    )
     tags = geotiff.read_tags(job.source)
     if tags:
         path = _place(out, "geotiffs", job.name)
         path.parent.mkdir(parents=True, exist_ok=True)
         geotiff.write_labels(path, found.narrow_labels, tags)
-    details = {
+    facts = {
         "source": job.source,
         **_stamp(job.source),
         **identity,
         "height": found.size[0],
         "width": found.size[1],
         "georeferenced": bool(tags),
-        "classes": [
-            describe(found, number, identity["smallest"]) for number in range(len(found.names))
-        ],
     }
-    content = json.dumps(details).encode()
-    with new_file(_place(out, "details", job.name), len(content), "--out") as file:
-        file.write(content)
+    with new_file(_place(out, "details", job.name), 0, "--out") as file:
+        # Row by row, for those of a large image take hundreds of megabytes.
+        file.write(json.dumps(facts)[:-1].encode() + b', "classes": [')
+        for number in range(len(found.names)):
+            row = describe(found, number, identity["smallest"])
+            text = json.dumps(row, default=np.ndarray.tolist)
+            file.write((", " * bool(number) + text).encode())
+        file.write(b"]}\n")
 
 
 def describe(found: Segmentation, number: int, smallest: float) -> dict[str, Any]:
