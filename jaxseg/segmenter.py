@@ -29,11 +29,13 @@ from jaxseg.views.geometry import EvalView
 
 Picture = str | os.PathLike[str] | np.ndarray | Image.Image
 
-_TILE = 1024  # side of the tiles of large images, where nothing says another
-_WHOLE = 2 * _TILE**2  # pixels of an image, or of a batch, that are predicted at once
+_TILE = 1024  # side of the tiles of large images, where nothing says another, at most
+_ROOM = (
+    2**31
+)  # bytes of the largest array in the prediction of two tiles; attention's soon has more
 _SHARE = 4  # neighbouring tiles share at least a quarter of their side
 _KEPT = 2**30  # bytes of the scores of a tiled image, which are thinned out to fit
-_WAITING = 16, 16 * _TILE**2  # images, and pixels, that wait for others of their shape
+_WAITING = 16, 2**24  # images, and pixels, that wait for others of their shape
 _STEPS = 8  # shapes of padded images between a side and its double
 
 
@@ -53,7 +55,9 @@ def load(
         resize: the side of the image that `data.test_resize` sets (the shorter one as a rule), in
             pixels; 0 = as it is; None = as the run's test images were.
         tile: side of the tiles, in pixels after resizing, that images with a longer side are
-            predicted in; 0 = that of the entry, or 1024 for images of more than 2 megapixels.
+            predicted in; 0 = that of the entry. Where that is 0 too, images of more than 2
+            megapixels are predicted in tiles of 1024, or both by as many halves as it takes until
+            no array of the network has more than 2 GiB (a vision transformer's attention).
         batch_size: images of one shape that are predicted at once, at most.
 
     Raises:
@@ -93,9 +97,7 @@ class Segmenter:
             resize=side, interpolation=view.interpolation, side=view.side, scale=scale
         )
         self._multiple, self._least = least_side(trained)
-        tile = tile or trained.section.tile
-        self._whole = 0 if tile else _WHOLE
-        self._tile = _round_up(tile or _TILE, self._multiple)
+        self._given_tile = tile or trained.section.tile
         self._batch_size = batch_size
         self._state: State = jax.device_put(trained.state)
         self._fitted: PyTree = jax.device_put(trained.fitted)
@@ -158,11 +160,31 @@ class Segmenter:
 
         return padded(height), padded(width)
 
+    @functools.cached_property
+    def _tile(self) -> int:
+        """Side of the tiles that are predicted, two of them at once."""
+        side = self._given_tile or _TILE
+        if not self._given_tile:
+            while side > 2 * self._least and self._room((side, 2 * side)) > _ROOM:
+                side //= 2
+        return _round_up(side, self._multiple)
+
+    def _room(self, shape: tuple[int, int]) -> int:
+        """Returns the bytes of the largest array in the prediction of an image of `shape`."""
+        image = jax.ShapeDtypeStruct((1, *shape, self.trained.data.channels), np.uint8)
+        forward = functools.partial(self._scores_and_levels, thin=1, levels=False)
+        return _largest(jax.make_jaxpr(forward)(self._state, self._fitted, image).jaxpr)
+
     def _is_large(self, one: _Waiting) -> bool:
         height, width = one.working.shape[:2]
-        if self._whole:
-            return height * width > self._whole
-        return max(height, width) > self._tile
+        if self._given_tile:
+            return max(height, width) > self._tile
+        return not self._fits(height * width)
+
+    def _fits(self, pixels: int) -> bool:
+        """Says whether so many pixels are predicted at once."""
+        # What is not much larger than in training fits; tracing large networks takes seconds.
+        return pixels <= 4 * self.trained.data.crop**2 or pixels <= 2 * self._tile**2
 
     def _segment(self, waiting: list[_Waiting]) -> Iterator[Segmentation]:
         found: dict[int, Segmentation] = {}
@@ -186,7 +208,8 @@ class Segmenter:
         while batch := list(itertools.islice(images, self._batch_size)):
             area = batch[0].shape[0] * batch[0].shape[1]
             # One by one, or filled up with the last: so two programs serve any number of images.
-            count = max(1, min(self._batch_size, _WHOLE // area))
+            fitting = (n for n in range(self._batch_size, 1, -1) if self._fits(n * area))
+            count = next(fitting, 1)
             for begin in range(0, len(batch), count):
                 rows = batch[begin : begin + count]
                 filled = rows + [rows[-1]] * (0 if len(rows) == 1 else count - len(rows))
@@ -279,6 +302,18 @@ class Segmenter:
         features: Any = self.trained.method.predict(state, image).features
         length = jnp.linalg.norm(features, axis=-1, keepdims=True)
         return features / jnp.maximum(length, 1e-12)
+
+
+def _largest(jaxpr: Any) -> int:
+    """Returns the bytes of the largest array that a program computes, those inside included."""
+    found = 0
+    for equation in jaxpr.eqns:
+        arrays = (one.aval for one in equation.outvars)
+        sizes = [x.size * x.dtype.itemsize for x in arrays if hasattr(x, "dtype")]
+        inner = (getattr(one, "jaxpr", one) for one in jax.tree.leaves(equation.params))
+        sizes += [_largest(one) for one in inner if hasattr(one, "eqns")]
+        found = max([found, *sizes])
+    return found
 
 
 def _round_up(side: int, multiple: int) -> int:

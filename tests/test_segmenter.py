@@ -18,7 +18,7 @@ from jaxseg.segmentation import Cells
 from jaxseg.segmenter import Segmenter
 from jaxseg.trained import Trained
 from jaxseg.views.geometry import EvalView
-from tests.runs import DATA, INFOSEG, KMEANS, OWN, SEGSORT, make_run
+from tests.runs import DATA, INFOSEG, KMEANS, OWN, SEGSORT, SMOOSEG, make_run
 
 RNG = np.random.default_rng(0)
 PHOTO = RNG.integers(0, 256, (40, 50, 3), np.uint8)
@@ -264,3 +264,14 @@ def test_what_a_work_directory_lacks_is_told(tmp_path):
         jaxseg.load(tmp_path / "a")
     with pytest.raises(UserError, match="batch_size is 0"):
         jaxseg.load(tmp_path, batch_size=0)
+
+
+def test_tiles_are_as_large_as_there_is_room_for(tmp_path):
+    make_run(tmp_path, SMOOSEG, OWN)
+    segmenter = jaxseg.load(tmp_path)
+    # Patches of 8: an image of 1024 x 2048 has 32,768 tokens, of which attention takes the square
+    # in each of 6 heads; so 2 GiB allow some 9,000.
+    assert segmenter._tile == 512
+    assert segmenter._room((512, 1024)) == 6 * 4 * (64 * 128 + 1) ** 2
+    assert smooth()._tile == 1024
+    assert jaxseg.load(tmp_path, tile=90)._tile == 96
