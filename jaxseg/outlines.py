@@ -26,7 +26,7 @@ def polygons(mask: np.ndarray, smallest: float = 0) -> list[dict[str, Any]]:
         smallest: area in square pixels below which a polygon is left out, as is a hole.
     """
     rings, hierarchy = cv2.findContours(
-        mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE
+        mask.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE
     )
     found: dict[int, dict[str, Any]] = {}
     # Two levels: outer rings, and holes with the number of the ring around them, their parent.

@@ -99,11 +99,10 @@ class Segmentation:
     @functools.cached_property
     def labels(self) -> np.ndarray:
         """i32[H W], the cluster of each pixel: an index of `names`."""
-        found = np.empty(self.size, np.int32)
         if self._cells.rule == "nearest":
             best = self._scores.argmax(-1).astype(np.int32)
-            found[:] = self._cells.nearest(best, self.size, (0, 0, *self.size))
-            return found
+            return self._cells.nearest(best, self.size, (0, 0, *self.size))
+        found = np.empty(self.size, np.int32)
         for window in self._strips():
             strip = self.scores(window)
             found[window[0] : window[0] + window[2]] = strip.argmax(-1)
@@ -150,7 +149,10 @@ class Segmentation:
     @functools.cached_property
     def pixels(self) -> np.ndarray:
         """i64[K], how many pixels each cluster has."""
-        return np.bincount(self.labels.reshape(-1), minlength=len(self.names))
+        # Strip by strip, for NumPy counts a copy in 64 bits.
+        strips = (self.labels[y : y + height] for y, _, height, _ in self._strips())
+        counts = (np.bincount(strip.reshape(-1), minlength=len(self.names)) for strip in strips)
+        return np.sum(list(counts), axis=0)
 
     def overlay(self, opacity: float = 0.5) -> np.ndarray:
         """Returns u8[H W 3], the image under the colours of its labels.

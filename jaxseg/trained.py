@@ -15,7 +15,6 @@ from typing import Any
 import jax
 import numpy as np
 
-import jaxseg
 from jaxseg import build
 from jaxseg.checkpoint import latest_step
 from jaxseg.core import Method, PyTree, State, UserError
@@ -30,6 +29,7 @@ from jaxseg.workdir import read_state
 
 FORMAT = "jaxseg-model-1"
 _TREES = ("params", "extra", "frozen")
+_PLACES = ("tokens", "regions")  # fields of `data` that say where things lie on a machine
 _AGAIN = "give the run's config again with --mode=evaluate"
 
 
@@ -130,10 +130,9 @@ def _from_workdir(workdir: pathlib.Path, entry: str) -> Trained:
         state = state.replace(frozen=_frozen(workdir, method, data, state, weights, sha256))
     result = _chosen(workdir, entry)
     meta: dict[str, Any] = {
-        "jaxseg": jaxseg.__version__,
         "step": int(state.step),
         "method": method_section,
-        "data": sections["data"],
+        "data": {k: v for k, v in _own(sections["data"]).items() if k not in _PLACES},
         "entry_name": result.name if result else "",
         "entry": result.protocol["entry"] if result else {},
         "view": result.protocol["view"] if result else None,
@@ -147,8 +146,13 @@ def _from_workdir(workdir: pathlib.Path, entry: str) -> Trained:
 def _method_and_data(
     method: Mapping[str, Any], data: Mapping[str, Any]
 ) -> tuple[Method, DataSection]:
-    own, _ = divide(_tuples(dict(data)), DataSection)
-    return build.make_method(_tuples(dict(method))), call("data", DataSection, own)
+    section = call("data", DataSection, _tuples(_own(data)))
+    return build.make_method(_tuples(dict(method))), section
+
+
+def _own(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the fields that every data set has; the others may name folders of a machine."""
+    return divide(data, DataSection)[0]
 
 
 def _tuples(value: Any) -> Any:
@@ -196,7 +200,7 @@ def _chosen(workdir: pathlib.Path, entry: str) -> Result | None:
         result
         for result in load_results(workdir / "evaluation")
         if result.kind == "clusters"
-        and result.protocol["model"] == "trained"
+        and result.protocol.get("model") == "trained"
         and result.protocol["refine"] == "none"
     ]
     by_name = {result.name: result for result in results}

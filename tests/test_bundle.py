@@ -1,5 +1,6 @@
 """Bundles: one file that segments as its work directory does, bit for bit, wherever either lies."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -81,6 +82,15 @@ def test_random_frozen_weights_are_drawn_again(tmp_path):
     state = make_run(tmp_path / "run", SMOOSEG, OWN)
     again = jaxseg.load(tmp_path / "run").trained.state.frozen
     jax.tree.map(np.testing.assert_array_equal, state.frozen, again)
+
+
+def test_a_bundle_tells_no_paths(tmp_path):
+    workdir, _ = make_frozen(tmp_path)
+    config = json.loads((workdir / "config.json").read_text())
+    config["data"] |= {"root": str(tmp_path), "tokens": str(tmp_path / "kept")}
+    (workdir / "config.json").write_text(json.dumps(config))
+    bundle(str(workdir), str(tmp_path / "model.safetensors"))
+    assert str(tmp_path).encode() not in (tmp_path / "model.safetensors").read_bytes()
 
 
 def test_what_is_no_bundle_is_told(tmp_path):
