@@ -60,7 +60,7 @@ def cut(image: np.ndarray, window: Window) -> np.ndarray:
 def blend(
     size: tuple[int, int],
     tile: tuple[int, int],
-    overlap: int,
+    overlap: tuple[int, int],
     cell: int,
     predict: Callable[[Iterator[Window]], Iterator[np.ndarray]],
 ) -> np.ndarray:
@@ -69,7 +69,7 @@ def blend(
     Args:
         size: (height, width) of the image.
         tile: (height, width) of a tile, multiples of `cell`.
-        overlap: of neighbours, at least.
+        overlap: of neighbours, at least, along the height and the width.
         cell: pixels along a cell.
         predict: from windows, some of which may reach beyond the image, to the scores
             f32[h w K] of each, in order.
@@ -77,9 +77,11 @@ def blend(
     The map has ceil(side / cell) cells along a side, or those of a tile where it is larger. No more
     is held than the map and the scores of the tiles that `predict` has ready.
     """
-    begins = [starts(length, side, overlap, cell) for length, side in zip(size, tile, strict=True)]
+    axes = list(zip(size, tile, overlap, strict=True))
+    begins = [starts(length, side, shared, cell) for length, side, shared in axes]
     rows, columns = (
-        weights(begin, side, overlap, cell) for begin, side in zip(begins, tile, strict=True)
+        weights(begin, side, shared, cell)
+        for begin, (_, side, shared) in zip(begins, axes, strict=True)
     )
     places = list(itertools.product(*begins))
     shares = itertools.product(rows, columns)

@@ -23,8 +23,9 @@ from PIL import Image
 from jaxseg import mosaic
 from jaxseg.core import Array, Output, PyTree, State, UserError
 from jaxseg.data.images import from_array, from_pillow, read_image
+from jaxseg.image_shapes import largest_array, least_side, padded, round_up
 from jaxseg.segmentation import Cells, Segmentation
-from jaxseg.trained import Trained, least_side
+from jaxseg.trained import Trained
 from jaxseg.views.geometry import EvalView
 
 Picture = str | os.PathLike[str] | np.ndarray | Image.Image
@@ -36,7 +37,6 @@ _ROOM = (
 _SHARE = 4  # neighbouring tiles share at least a quarter of their side
 _KEPT = 2**30  # bytes of the scores of a tiled image, which are thinned out to fit
 _WAITING = 16, 2**24  # images, and pixels, that wait for others of their shape
-_STEPS = 8  # shapes of padded images between a side and its double
 
 
 def load(
@@ -101,7 +101,7 @@ class Segmenter:
         self._batch_size = batch_size
         self._state: State = jax.device_put(trained.state)
         self._fitted: PyTree = jax.device_put(trained.fitted)
-        self._predict = jax.jit(self._scores_and_levels, static_argnames=("thin", "levels"))
+        self._predict = jax.jit(self._scores_and_levels, static_argnames=("grid", "levels"))
         self._features = jax.jit(self._unit_features)
 
     @overload  # a path is a sequence too, of paths
@@ -147,18 +147,8 @@ class Segmenter:
         else:
             pixels = from_array(np.asarray(image), channels)
         working = self._view(pixels, {}).image
-        return _Waiting(pixels, working, self._bucket(*working.shape[:2]))
-
-    def _bucket(self, height: int, width: int) -> tuple[int, int]:
-        """Returns the padded shape of an image, one of a few between a side and its double."""
-
-        def padded(side: int) -> int:
-            step = self._multiple
-            while side > 2 * _STEPS * step:
-                step *= 2
-            return max(_round_up(side, step), self._least)
-
-        return padded(height), padded(width)
+        height, width = (padded(n, self._multiple, self._least) for n in working.shape[:2])
+        return _Waiting(pixels, working, (height, width))
 
     @functools.cached_property
     def _tile(self) -> int:
@@ -167,13 +157,18 @@ class Segmenter:
         if not self._given_tile:
             while side > 2 * self._least and self._room((side, 2 * side)) > _ROOM:
                 side //= 2
-        return _round_up(side, self._multiple)
+        return round_up(side, self._multiple)
 
     def _room(self, shape: tuple[int, int]) -> int:
         """Returns the bytes of the largest array in the prediction of an image of `shape`."""
-        image = jax.ShapeDtypeStruct((1, *shape, self.trained.data.channels), np.uint8)
-        forward = functools.partial(self._scores_and_levels, thin=1, levels=False)
-        return _largest(jax.make_jaxpr(forward)(self._state, self._fitted, image).jaxpr)
+        return largest_array(self._forward, self._state, self._fitted, self._abstract(shape))
+
+    @property
+    def _forward(self) -> Callable:
+        return functools.partial(self._scores_and_levels, grid=None, levels=False)
+
+    def _abstract(self, shape: tuple[int, int]) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((1, *shape, self.trained.data.channels), np.uint8)
 
     def _is_large(self, one: _Waiting) -> bool:
         height, width = one.working.shape[:2]
@@ -201,7 +196,7 @@ class Segmenter:
             yield found.pop(number) if number in found else self._tiled_image(one)
 
     def _batched(
-        self, images: Iterable[np.ndarray], levels: bool, thin: int = 1
+        self, images: Iterable[np.ndarray], levels: bool, grid: tuple[int, int] | None = None
     ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
         """Yields scores f32[h w K], and levels i32[h' w'] if asked, of images of one shape."""
         images = iter(images)
@@ -214,7 +209,7 @@ class Segmenter:
                 rows = batch[begin : begin + count]
                 filled = rows + [rows[-1]] * (0 if len(rows) == 1 else count - len(rows))
                 output = self._predict(
-                    self._state, self._fitted, np.stack(filled), thin=thin, levels=levels
+                    self._state, self._fitted, np.stack(filled), grid=grid, levels=levels
                 )
                 scores, found = jax.device_get(output)
                 for row in range(len(rows)):
@@ -240,18 +235,12 @@ class Segmenter:
     def _tiled_image(self, one: _Waiting) -> Segmentation:
         size = one.working.shape[0], one.working.shape[1]
         tile = min(self._tile, one.shape[0]), min(self._tile, one.shape[1])
-        grid = self._grid(tile)
-        cell = tile[0] // grid[0]
-        if (grid[0] * cell, grid[1] * cell) != tile:
-            raise ValueError(f"a map of {grid} cells of tiles of {tile} pixels")
-        thin = 1
-        while self._bytes(size, cell * thin) > _KEPT and not any(n % (2 * thin) for n in grid):
-            thin *= 2
-        cell *= thin
+        cell = self._cell(size, tile)
+        grid = tile[0] // cell, tile[1] // cell
 
         def predict(windows: Iterator[mosaic.Window]) -> Iterator[np.ndarray]:
             parts = (mosaic.cut(one.working, window) for window in windows)
-            return (scores for scores, _ in self._batched(parts, False, thin))
+            return (scores for scores, _ in self._batched(parts, False, grid))
 
         def features() -> np.ndarray:
             raise UserError(
@@ -259,7 +248,8 @@ class Segmenter:
                 " it, or load with a smaller resize."
             )
 
-        scores = mosaic.blend(size, tile, min(tile) // _SHARE, cell, predict)
+        overlap = tile[0] // _SHARE, tile[1] // _SHARE
+        scores = mosaic.blend(size, tile, overlap, cell, predict)
         span = size[0] / cell, size[1] / cell
         cells = Cells(span, self.trained.section.upsample)
         return self._made(one.image, scores, cells, (), features)
@@ -274,47 +264,47 @@ class Segmenter:
     ) -> Segmentation:
         return Segmentation(image, self.names, self.colours, scores, cells, levels, features)
 
-    def _bytes(self, size: tuple[int, int], cell: int) -> int:
-        return 4 * len(self.names) * -(-size[0] // cell) * -(-size[1] // cell)
+    def _cell(self, size: tuple[int, int], tile: tuple[int, int]) -> int:
+        """Returns the pixels along the cells on which the tiles of an image of `size` are blended.
 
-    def _grid(self, shape: tuple[int, int]) -> tuple[int, int]:
-        """Returns the height and width of the map of scores of an image of `shape`."""
-        image = jax.ShapeDtypeStruct((1, *shape, self.trained.data.channels), np.uint8)
-        forward = functools.partial(self._scores_and_levels, thin=1, levels=False)
-        scores, _ = jax.eval_shape(forward, self._state, self._fitted, image)
-        return scores.shape[1], scores.shape[2]
+        They are those of the network's map, or less where its cells are no whole pixels, as of
+        convolutions without padding; or more, where the scores would not fit.
+        """
+        shape = jax.eval_shape(
+            self._forward, self._state, self._fitted, self._abstract(tile)
+        )[0].shape  # fmt: skip
+        cell = max(1, min(tile[0] // shape[1], tile[1] // shape[2]))
+        while tile[0] % cell or tile[1] % cell:
+            cell -= 1
+
+        def too_large() -> bool:
+            return 4 * shape[3] * -(-size[0] // cell) * -(-size[1] // cell) > _KEPT
+
+        while too_large() and not (tile[0] % (2 * cell) or tile[1] % (2 * cell)):
+            cell *= 2
+        return cell
 
     def _scores_and_levels(
-        self, state: State, fitted: PyTree, image: Array, thin: int, levels: bool
+        self,
+        state: State,
+        fitted: PyTree,
+        image: Array,
+        grid: tuple[int, int] | None,
+        levels: bool,
     ) -> tuple[Array, tuple[Array, ...]]:
-        """Returns scores f32[B h/thin w/thin K] of images u8[B H W Ch], and their levels if asked.
+        """Returns scores f32[B h w K] of images u8[B H W Ch], and their levels if asked.
 
-        Scores are thinned out by their mean over thin^2 cells.
+        Scores are those of the network's cells, brought to a `grid` of others if it is given.
         """
         output: Output = self.trained.method.predict(state, image)
         scores = self.trained.probe.scores(fitted, output)
-        batch, height, width, count = scores.shape
-        blocks = scores.reshape(batch, height // thin, thin, width // thin, thin, count)
-        return blocks.mean((2, 4)) if thin > 1 else scores, output.levels if levels else ()
+        if grid and grid != scores.shape[1:3]:
+            shape = (len(scores), *grid, scores.shape[-1])
+            scores = jax.image.resize(scores, shape, "bilinear")  # averages where it shrinks
+        return scores, output.levels if levels else ()
 
     def _unit_features(self, state: State, image: Array) -> Array:
         """Returns features f32[B h w D] of length 1; a feature of 0 stays so."""
         features: Any = self.trained.method.predict(state, image).features
         length = jnp.linalg.norm(features, axis=-1, keepdims=True)
         return features / jnp.maximum(length, 1e-12)
-
-
-def _largest(jaxpr: Any) -> int:
-    """Returns the bytes of the largest array that a program computes, those inside included."""
-    found = 0
-    for equation in jaxpr.eqns:
-        arrays = (one.aval for one in equation.outvars)
-        sizes = [x.size * x.dtype.itemsize for x in arrays if hasattr(x, "dtype")]
-        inner = (getattr(one, "jaxpr", one) for one in jax.tree.leaves(equation.params))
-        sizes += [_largest(one) for one in inner if hasattr(one, "eqns")]
-        found = max([found, *sizes])
-    return found
-
-
-def _round_up(side: int, multiple: int) -> int:
-    return -(-side // multiple) * multiple

@@ -7,7 +7,6 @@ trees of `State`) and "fitted/..." (the probe's), and the metadata's "model" is 
 import dataclasses
 import functools
 import json
-import math
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -276,27 +275,3 @@ def _clusters(method: Method, like: State, data: DataSection) -> int:
             f"score it). Add one and {_AGAIN}."
         )
     return int(logits.shape[-1])
-
-
-def least_side(trained: Trained) -> tuple[int, int]:
-    """Returns (multiple, least): the sides of images that the network takes, in pixels.
-
-    They are multiples of the first, and no less than the second. It is the padding of whole test
-    images where the network takes that; else a divisor of the side of the test crop.
-    """
-
-    def takes(side: int) -> bool:
-        image = jax.ShapeDtypeStruct((1, side, side, trained.data.channels), np.uint8)
-        try:
-            jax.eval_shape(trained.method.predict, trained.state, image)
-        except (ValueError, UserError):
-            return False
-        return True
-
-    crop = trained.view.crop or trained.data.crop
-    divisors = [n for n in range(8, crop + 1) if crop % n == 0]
-    # Five times: a multiple of an odd number tells whether the multiple itself fits.
-    fitting = (n for n in (trained.data.test_pad_multiple or 32, *divisors) if takes(5 * n))
-    multiple = next(fitting, crop)
-    sides = (n * multiple for n in range(1, math.ceil(crop / multiple)) if takes(n * multiple))
-    return multiple, next(sides, math.ceil(crop / multiple) * multiple)

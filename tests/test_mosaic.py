@@ -50,7 +50,7 @@ def test_blending_is_the_weighted_sum_of_tiles():
             seen[window] = rng.random((4, 4, 2)).astype(np.float32)
             yield seen[window]
 
-    found = mosaic.blend((40, 8), (8, 8), 2, 2, predict)
+    found = mosaic.blend((40, 8), (8, 8), (2, 4), 2, predict)
     begins = mosaic.starts(40, 8, 2, 2)
     weights = mosaic.weights(begins, 8, 2, 2)
     wanted = np.zeros((20, 4, 2))

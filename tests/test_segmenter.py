@@ -12,6 +12,7 @@ import jaxseg
 from jaxseg.core import Method, Output, State, UserError
 from jaxseg.evaluation.outputs import label_map
 from jaxseg.evaluation.probes import Argmax
+from jaxseg.image_shapes import padded
 from jaxseg.report.figures import palette
 from jaxseg.sections import DataSection, EvalSection
 from jaxseg.segmentation import Cells
@@ -28,10 +29,12 @@ PHOTO = RNG.integers(0, 256, (40, 50, 3), np.uint8)
 class Smooth(Method):
     """Scores are means over cells of 4 x 4 pixels, blurred over the neighbours of a cell.
 
-    With `frame`, the border of what it sees is spoilt, as by the padding of convolutions.
+    With `frame`, the border of what it sees is spoilt, as by the padding of convolutions; with
+    `lost`, so many cells are missing there, as without padding.
     """
 
     frame: float = 0.0
+    lost: int = 0
 
     def init(self, key, spec):
         return State(step=jnp.zeros((), jnp.int32), params={}, extra={}, frozen={})
@@ -48,11 +51,13 @@ class Smooth(Method):
                       ((0, 1), (1, 0), (1, 2), (2, 1), (1, 1)))  # fmt: skip
         spoilt = jnp.ones_like(blurred).at[:, 1:-1, 1:-1].set(0)
         levels = ((cells[..., 0] > 0.5).astype(jnp.int32),)
-        return Output(features=2 * cells, logits=blurred + self.frame * spoilt, levels=levels)
+        kept = slice(self.lost, -self.lost or None)
+        logits = (blurred + self.frame * spoilt)[:, kept, kept]
+        return Output(features=2 * cells, logits=logits, levels=levels)
 
 
-def smooth(frame=0.0, resize=0, upsample="bilinear", tile=0):
-    method = Smooth(frame)
+def smooth(frame=0.0, lost=0, resize=0, upsample="bilinear", tile=0):
+    method = Smooth(frame, lost)
     trained = Trained(
         method=method, state=method.init(None, None), probe=Argmax(), fitted={},
         names=("red", "green", "cluster 2"), colours=palette(3),
@@ -108,7 +113,8 @@ def test_any_size_comes_back_at_its_size_and_few_shapes_are_compiled():
     # At most 8 sides to an octave: 8 x 8 shapes, each alone or together.
     shapes = {tuple(-(-s // 16) * 16 for s in size) for size in sizes.tolist()}
     assert segmenter._predict._cache_size() - before <= 2 * len(shapes)
-    assert len({segmenter._bucket(n, n) for n in range(257, 513)}) == 8
+    assert len({padded(n, 16, 16) for n in range(257, 513)}) == 8
+    assert padded(3, 16, 64) == 64
 
 
 def test_images_are_resized_as_the_test_images_and_labels_are_not():
@@ -137,8 +143,8 @@ def test_tiles_are_the_whole_image_where_they_agree(height, width):
     # Scores that know of no border are equal but for rounding.
     exact = smooth(tile=64)
     exact._predict = jax.jit(
-        lambda s, f, x, thin, levels: (jnp.asarray(x[:, ::4, ::4], jnp.float32), ()),
-        static_argnames=("thin", "levels"),
+        lambda s, f, x, grid, levels: (jnp.asarray(x[:, ::4, ::4], jnp.float32), ()),
+        static_argnames=("grid", "levels"),
     )
     cells = exact(image)._scores
     real = image[::4, ::4]
@@ -162,6 +168,18 @@ def test_scores_of_large_images_are_thinned_out_to_fit(monkeypatch):
     thin = smooth(tile=64)(image)
     assert thin._scores.nbytes < fine._scores.nbytes / 3
     assert (thin.labels == fine.labels).mean() > 0.95
+
+
+def test_cells_of_no_whole_pixels_are_blended_on_others():
+    """Convolutions without padding, as IIC's, lose cells at the border; the rest stands for all."""
+    image = waves(180, 230)
+    tiled = smooth(lost=1, tile=96)
+    assert tiled._cell((180, 230), (96, 96)) == 4  # 22 cells of 24
+    found = tiled(image)
+    assert found._scores.shape[:2] == (45, 58)
+    # What a tile sees is stretched by 24 / 22, so that borders move by up to a cell.
+    assert (found.labels == smooth()(image).labels).mean() > 0.95
+    assert smooth(lost=2, tile=32)._cell((180, 230), (32, 32)) == 8  # 4 cells of 8
 
 
 def test_every_kind_of_image_is_read_as_a_file_is(tmp_path):
