@@ -122,11 +122,16 @@ def _from_workdir(workdir: pathlib.Path, entry: str) -> Trained:
         )
     sections = json.loads(config.read_text())
     method_section = dict(sections["method"])
-    weights, sha256 = (method_section.pop(key, "") for key in ("weights", "weights_sha256"))
+    weights: dict[str, tuple[str, str]] = {}
+    for field in build.WEIGHTS:
+        # What learned from there on is in the checkpoint; only a frozen part is read again.
+        named = method_section.pop(field, ""), method_section.pop(f"{field}_sha256", "")
+        if named[0]:
+            weights[field] = named
     method, data = _method_and_data(method_section, sections["data"])
     state = read_state(_abstract(method, data), workdir / "final")
     if state.frozen:
-        state = state.replace(frozen=_frozen(workdir, method, data, state, weights, sha256))
+        state = state.replace(frozen=_frozen(workdir, method, data, state, weights))
     result = _chosen(workdir, entry)
     meta: dict[str, Any] = {
         "step": int(state.step),
@@ -168,29 +173,45 @@ def _abstract(method: Method, data: DataSection) -> State:
 
 
 def _frozen(
-    workdir: pathlib.Path, method: Method, data: DataSection, like: State, weights: str, sha256: str
+    workdir: pathlib.Path,
+    method: Method,
+    data: DataSection,
+    like: State,
+    named: Mapping[str, tuple[str, str]],
 ) -> PyTree:
-    """Returns the frozen part of a run's state, from its weights file or from its seed."""
-    if not weights:
+    """Returns the frozen part of a run's state, from its weights files or from its seed.
+
+    `named` are the paths of the files and the hashes of their arrays, by field of the config.
+    """
+    files = {field: name for field, name in named.items() if build.WEIGHTS[field] in like.frozen}
+    if not files:
         seed = json.loads((workdir / "config.json").read_text())["train"].get("seed", 0)
         # As the run draws it.
         key = jax.random.fold_in(jax.random.key(seed), 3)
         return jax.jit(lambda key: method.init(key, build.batch_spec(data)))(key).frozen
-    places = [pathlib.Path(weights), workdir / pathlib.Path(weights).name]
-    found = [place for place in places if place.is_file()]
-    if not found:
-        raise UserError(
-            f"{workdir} needs the weights of its frozen backbone, and neither {places[0]} nor "
-            f"{places[1]} is there. Copy the file (sha256 of its arrays: {sha256[:12]}) to the "
-            "latter; or, where both are, make one file: python -m jaxseg.bundle WORKDIR --out=FILE"
-        )
-    read = Weights.read(str(found[0]), like)
-    if read.sha256 != sha256:
-        raise UserError(
-            f"{found[0]} holds other weights (sha256 {read.sha256[:12]}) than the run {workdir} "
-            f"was trained with ({sha256[:12]}); give it those."
-        )
-    return read.put(like).frozen
+    for field, (path, sha256) in files.items():
+        file = _weights_file(workdir, path, sha256)
+        read = Weights.read(field, str(file), like)
+        if read.sha256 != sha256:
+            raise UserError(
+                f"{file} holds other weights (sha256 {read.sha256[:12]}) than the run {workdir} "
+                f"was trained with ({sha256[:12]}); give it those."
+            )
+        like = read.put(like)
+    return like.frozen
+
+
+def _weights_file(workdir: pathlib.Path, path: str, sha256: str) -> pathlib.Path:
+    """Returns where a weights file is: where the config says, or in the work directory."""
+    places = [pathlib.Path(path), workdir / pathlib.Path(path).name]
+    for place in places:
+        if place.is_file():
+            return place
+    raise UserError(
+        f"{workdir} needs the weights of its frozen backbone, and neither {places[0]} nor "
+        f"{places[1]} is there. Copy the file (sha256 of its arrays: {sha256[:12]}) to the "
+        "latter; or, where both are, make one file: python -m jaxseg.bundle WORKDIR --out=FILE"
+    )
 
 
 def _chosen(workdir: pathlib.Path, entry: str) -> Result | None:
