@@ -98,11 +98,13 @@ class Checkpoints:
         if step is None:
             raise UserError(f"{self.directory} holds no checkpoint.")
         path = self.directory / str(step) / "state"
-        with ocp.PyTreeCheckpointer() as checkpointer:
-            # As NumPy arrays, for the devices that wrote them need not be here.
-            tree = checkpointer.metadata(path).item_metadata.tree
-            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-            return checkpointer.restore(path, restore_args=as_numpy)
+        # The handler itself, for a checkpointer warns of notes that it does not find below `state`.
+        handler = ocp.PyTreeCheckpointHandler()
+        # As NumPy arrays, for the devices that wrote them need not be here.
+        as_numpy = jax.tree.map(
+            lambda _: ocp.RestoreArgs(restore_type=np.ndarray), handler.metadata(path).tree
+        )
+        return handler.restore(path, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
 
     def wait(self) -> None:
         """Blocks until everything saved so far is on disk."""

@@ -127,6 +127,7 @@ class Evaluator:
             self._samples(clusters),
             supervised=self.matching == "identity" and not self.retrieves,
             kind="retrieval" if self.retrieves else "clusters",
+            fitted={} if self.retrieves else {k: np.asarray(x) for k, x in fitted.items()},
         )
         return found if confusion is None else self._scored(found, confusion)
 

@@ -11,6 +11,7 @@ import numpy as np
 from jaxseg.writer import write_atomic
 
 _PARTITION = {"accuracy": "Acc", "miou": "mIoU"}
+_NAMED = ("arrays", "fitted")  # the fields of a result that are arrays by name
 _SPREAD = ("alignment", "uniformity", "prototype_uniformity", "prototype_cosine")
 
 
@@ -42,6 +43,8 @@ class Result:
         supervised: labels were learned from, so that the scores are not those of clusters.
         kind: of the scores, a key of KINDS; those of two kinds are never compared.
         arrays: what pictures of the whole split want, by name.
+        fitted: what the probe was fitted to, by name; empty where it looks labels up.
+        protocol: what has to be known to compare the scores; of results that were read again.
     """
 
     name: str
@@ -55,6 +58,8 @@ class Result:
     supervised: bool = False
     kind: str = "clusters"
     arrays: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    fitted: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    protocol: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +80,7 @@ class Spot:
 
 
 def save_result(directory: pathlib.Path, result: Result, protocol: dict[str, Any]) -> None:
-    """Writes NAME.json (scores, protocol) and NAME.npz (matrix, match, samples)."""
+    """Writes NAME.json (scores, protocol) and NAME.npz (matrix, match, samples, fitted probe)."""
     directory.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, Any] = {"usage": result.usage}
     if result.counts is not None:
@@ -86,7 +91,8 @@ def save_result(directory: pathlib.Path, result: Result, protocol: dict[str, Any
             arrays[f"{kind}/{i:03d}"] = array
     for name, several in samples.extra.items():
         arrays |= {f"extra/{name}/{i:03d}": array for i, array in enumerate(several)}
-    arrays |= {f"arrays/{name}": array for name, array in result.arrays.items()}
+    for kind in _NAMED:
+        arrays |= {f"{kind}/{name}": array for name, array in getattr(result, kind).items()}
     temporary = directory / f"{result.name}.tmp.npz"
     np.savez_compressed(temporary, **arrays)
     temporary.replace(directory / f"{result.name}.npz")
@@ -137,12 +143,13 @@ def _load_result(path: pathlib.Path) -> Result:
         samples=samples,
         supervised=record.get("supervised", False),
         kind=record.get("kind", "clusters"),
-        arrays={
-            name.removeprefix("arrays/"): array
-            for name, array in arrays.items()
-            if name.startswith("arrays/")
-        },
+        protocol=record.get("protocol", {}),
+        **{kind: _below(arrays, f"{kind}/") for kind in _NAMED},
     )
+
+
+def _below(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
 
 
 def _no_nan(value: Any) -> Any:

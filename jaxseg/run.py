@@ -5,6 +5,7 @@ train.select='lowest_loss'), final/ (the state that is evaluated), metrics.jsonl
 evaluation/ (scores and samples by evaluator), parameters.txt and report/ (pictures).
 """
 
+import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable
@@ -71,6 +72,7 @@ class Run:
         self.key = jax.random.key(self.train.seed)
         labels = pipeline.source.classes if self.method.reads_labels else ()
         self._spec = build.batch_spec(self.data.section, labels, self.method)
+        self._entries = sections["evals"]
         self.evaluators = build.make_evaluators(sections["evals"], self.data, self.train.samples)
         try:
             shapes = jax.eval_shape(self._drawing(self.method), self.key)
@@ -280,6 +282,9 @@ class Run:
             "steps": self.steps,
             "select": self.train.select,
             "selected_step": self.final.latest(),
+            # With these two a segmenter does to other images what was done to those scored.
+            "entry": self._entries[name],
+            "view": dataclasses.asdict(self.data.pipeline.eval_view),
         }
 
     def _network(self, model: str) -> dict[str, str]:

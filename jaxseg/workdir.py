@@ -149,6 +149,28 @@ def init_from(state: State, workdir: str, groups: tuple[str, ...]) -> tuple[Stat
     return state.replace(params=merged, extra=extra), lines
 
 
+def read_state(like: State, directory: pathlib.Path) -> State:
+    """Returns the state of a run's newest checkpoint, as host arrays, without its optimiser's.
+
+    Args:
+        like: as the method's `init` makes it; its leaves may be abstract. Its `frozen` is kept.
+        directory: of the checkpoints, such as WORKDIR/final.
+
+    Raises:
+        UserError: there is none, or its arrays are not those of `like`.
+    """
+    found = Checkpoints(directory).read()
+    parts = {}
+    for part in ("params", "extra"):
+        parts[part], _, unfit = _take_fitting(getattr(like, part), found[part])
+        if unfit:
+            raise UserError(
+                f"The checkpoint in {directory} does not fit the config beside it: {part}"
+                f"{unfit[0]}. Both have to be of one run."
+            )
+    return like.replace(step=jnp.asarray(found["step"]), **parts)
+
+
 def _take_fitting(ours: PyTree, theirs: PyTree) -> tuple[PyTree, int, list[str]]:
     """Replaces the leaves of `ours` by those of equal path and shape: (tree, taken, unfit)."""
     there = {jax.tree_util.keystr(p): x for p, x in jax.tree_util.tree_leaves_with_path(theirs)}

@@ -95,14 +95,20 @@ def test_alignment_counts_real_pixels_and_needs_no_labels(labelled):
     assert "alignment" not in make().run(jax.jit(predict), jax.random.key(0)).scalars
 
 
-def test_a_cluster_probe_never_sees_padding():
+def test_a_cluster_probe_never_sees_padding(tmp_path):
     result = make(Cluster(2, points=1000, rounds=5)).run(jax.jit(predict), jax.random.key(0))
     assert result.scalars["accuracy"] == 1
+    # What it was fitted to is kept, so that a segmenter can name the pixels of other images.
+    save_result(tmp_path, result, {})
+    (kept,) = load_results(tmp_path)
+    assert kept.fitted["centroids"].shape == (2, 2)
+    np.testing.assert_array_equal(kept.fitted["centroids"], result.fitted["centroids"])
     seen = []
 
     class Watch(Argmax):
         def fit(self, pairs, key):
             seen.extend(output.features for output, _ in pairs())
+            return {}
 
     make(Watch()).run(jax.jit(predict), jax.random.key(0))
     # Each batch is read image by image, for one of them is padded: 2 x 2 and 1 x 2 cells.
@@ -125,6 +131,7 @@ def test_results_survive_the_disk(tmp_path):
         assert found.scalars == result.scalars
         assert found.classes == result.classes
         assert found.iou == result.iou
+        assert found.protocol == {"seed": 0}
         for kind in ("images", "labels", "predictions"):
             ours, theirs = getattr(found.samples, kind), getattr(result.samples, kind)
             assert (ours is None) == (theirs is None)

@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxseg.record import load_results
+from jaxseg.segmenter import load
+
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = (
     "--config.method.features=8", "--config.method.patch_widths=(4,4,4,4,4)",
@@ -46,6 +49,19 @@ def check_run(workdir, result, evaluators, labelled=True):
     assert (workdir / "final" / "4").is_dir()
 
 
+def check_segmenter(workdir, entry):
+    """What loads the run names the pixels of the scored images as their evaluation did."""
+    (result,) = (r for r in load_results(workdir / "evaluation") if r.name == entry)
+    segmenter = load(workdir, entry)
+    for found, wanted in zip(
+        segmenter(result.samples.images), result.samples.predictions, strict=True
+    ):
+        # Another process with other devices may round otherwise, which moves a tie.
+        assert (found.labels == wanted).mean() > 0.99
+    named = [result.classes[c] if c >= 0 else f"cluster {k}" for k, c in enumerate(result.match)]
+    assert list(segmenter.names) == named
+
+
 @pytest.mark.slow
 def test_scenes_end_to_end(tmp_path):
     workdir = tmp_path / "run"
@@ -56,6 +72,7 @@ def test_scenes_end_to_end(tmp_path):
     again = jaxseg(*flags, "--mode=evaluate")
     assert again.returncode == 0, again.stderr
     assert again.stdout.splitlines()[-5:] == first.stdout.splitlines()[-5:]
+    check_segmenter(workdir, "infoseg")
     changed = jaxseg(*flags, "--config.optim.learning_rate=0.5")
     assert changed.returncode == 1
     assert "optim.learning_rate: 0.001 there, 0.5 here" in changed.stderr

@@ -139,6 +139,49 @@ def _plain_bytes(path: str | os.PathLike[str], stream: BinaryIO | None) -> bytes
         return b""
 
 
+def from_pillow(image: Image.Image, channels: int = 3) -> np.ndarray:
+    """Returns what `read_image` would of the file of a Pillow image, u8[H W channels].
+
+    Raises:
+      Unreadable: as `read_image`, but four channels have to be those of an RGBA image.
+    """
+    try:
+        upright = ImageOps.exif_transpose(image)
+    except Exception as error:  # Pillow decodes here
+        raise Unreadable(f"cannot read the image: {type(error).__name__}: {error}") from error
+    if channels == 4:
+        return from_array(np.asarray(upright), channels)
+    return _rgb(upright, "given as a Pillow image")
+
+
+def from_array(array: np.ndarray, channels: int = 3) -> np.ndarray:
+    """Returns an array u8 or u16 [H W] or [H W Ch] as an image u8[H W channels].
+
+    With three channels grey is repeated and a fourth channel dropped, as in files. u16 is scaled by
+    its full range. Raises UserError for any other array.
+    """
+    pixels = array[..., None] if array.ndim == 2 else array
+    allowed = (1, 3, 4) if channels == 3 else (4,)
+    if pixels.ndim != 3 or pixels.shape[2] not in allowed or 0 in pixels.shape:
+        raise UserError(
+            f"an array of shape {array.shape} is no image: expected [H W] or [H W Ch] with Ch in "
+            f"{allowed}; give several images as a list"
+        )
+    if pixels.dtype == np.uint16:
+        pixels = _eight_bits(pixels)
+    if pixels.dtype != np.uint8:
+        raise UserError(
+            f"an array of {array.dtype} has no fixed range: expected uint8, 0 to 255, or uint16; "
+            "convert it, such as by (255 * x).round().astype('uint8') from [0, 1]"
+        )
+    return pixels.repeat(3, axis=2) if pixels.shape[2] == 1 else pixels[..., :channels]
+
+
+def _eight_bits(values: np.ndarray) -> np.ndarray:
+    """Scales 0..65535 to u8, rounded: 65535 = 257 * 255, so half of 257 is added."""
+    return ((values.astype(np.int64) + 128) // 257).astype(np.uint8)
+
+
 def read_label(
     path: str | os.PathLike[str], classes: int | None = None, ignore: tuple[int, ...] = ()
 ) -> np.ndarray:
@@ -305,8 +348,7 @@ def _rgb(image: Image.Image, path: str | os.PathLike[str]) -> np.ndarray:
                 f"cannot read image {_shown(path)}: its values go from {grey.min()} to "
                 f"{grey.max()}; expected 0 to 65535. Rescale it and save it with 8 or 16 bits"
             )
-        # 65535 = 257 * 255, so adding half of 257 rounds to the nearest.
-        return np.repeat(((grey + 128) // 257).astype(np.uint8)[:, :, None], 3, axis=2)
+        return np.repeat(_eight_bits(grey)[:, :, None], 3, axis=2)
     if image.mode == "F":
         raise Unreadable(
             f"cannot read image {_shown(path)}: floating-point pixels have no fixed range; "

@@ -7,20 +7,16 @@ The network is a backbone, or what HSG groups with. Arrays are named by their pa
 taken over all else in the file, so that it stands for what the network computes.
 """
 
-import hashlib
 import json
-import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import numpy as np
-import safetensors
-import safetensors.numpy
 from flax import traverse_util
 
 from jaxseg.core import PyTree, UserError
+from jaxseg.models.array_file import read_arrays, write_arrays
 
 FORMAT = "jaxseg-weights-1"
 _NUMBERS = ("mean", "std")
@@ -40,16 +36,7 @@ def write_weights(path: pathlib.Path | str, tree: PyTree, meta: Mapping[str, str
     flat = _flatten(tree)
     kept = {str(key): str(value) for key, value in meta.items() if key != "sha256"}
     kept |= {key: json.dumps(flat.pop(key).tolist()) for key in _NUMBERS if key in flat}
-    kept["format"] = FORMAT
-    kept["sha256"] = _digest(flat, kept)
-    content = safetensors.numpy.save(flat, metadata=kept)
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    return kept["sha256"]
+    return write_arrays(path, flat, kept, FORMAT)
 
 
 def read_weights(path: pathlib.Path | str) -> tuple[PyTree, dict[str, str]]:
@@ -59,23 +46,13 @@ def read_weights(path: pathlib.Path | str) -> tuple[PyTree, dict[str, str]]:
         UserError: there is no such file, it is no weights file of ours, or it was altered or cut.
     """
     path = pathlib.Path(path)
-    if not path.is_file():
-        raise UserError(f"There is no weights file {path}; python -m jaxseg.convert makes one.")
+    remedy = f"python -m jaxseg.convert makes one: python -m jaxseg.convert {path} --out=FILE"
+    flat, meta = read_arrays(path, FORMAT, "weights file", remedy)
     try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            meta = file.metadata() or {}
-            if meta.get("format") != FORMAT:
-                raise UserError(
-                    f"{path} is no weights file of jaxseg (format {meta.get('format')!r}, expected "
-                    f"{FORMAT!r}); convert it: python -m jaxseg.convert {path} --out=FILE"
-                )
-            flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if _digest(flat, meta) != meta["sha256"]:
-            raise ValueError("its contents do not have the hash that it was written with")
         flat |= {
             key: np.asarray(json.loads(meta[key]), np.float32) for key in _NUMBERS if key in meta
         }
-    except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:
+    except ValueError as error:
         raise UserError(
             f"The weights file {path} is damaged: {error}. Convert or copy it again."
         ) from error
@@ -162,14 +139,3 @@ def _put(tree: PyTree, keys: list[str], value: PyTree) -> PyTree:
     if not keys:
         return value
     return {**tree, keys[0]: _put(tree[keys[0]], keys[1:], value)}
-
-
-def _digest(flat: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> str:
-    """sha256 over metadata and arrays: names, types, shapes and bytes."""
-    found = hashlib.sha256(
-        json.dumps(sorted((k, v) for k, v in meta.items() if k != "sha256")).encode()
-    )
-    for name in sorted(flat):
-        found.update(json.dumps([name, flat[name].dtype.str, flat[name].shape]).encode())
-        found.update(flat[name].tobytes())
-    return found.hexdigest()
