@@ -194,24 +194,3 @@ class Method(abc.ABC):
         """Returns bool[] by optimiser group: does this step move it? None moves all of them."""
         del step
         return None
-
-
-@dataclasses.dataclass(frozen=True)
-class Fixed(Method):
-    """A method that learns nothing: a baseline."""
-
-    def constants(self) -> PyTree:
-        """Returns what `predict` finds in `State.frozen`; default: nothing."""
-        return {}
-
-    def init(self, key: Array, spec: Batch) -> State:
-        """Returns a state without parameters."""
-        del key, spec
-        return State(step=jnp.zeros((), jnp.int32), params={}, extra={}, frozen=self.constants())
-
-    def loss(
-        self, state: State, batch: Batch, key: Array
-    ) -> tuple[Array, tuple[PyTree, dict[str, Array]]]:
-        """Returns 0."""
-        del batch, key
-        return jnp.zeros(()), (state.extra, {})

@@ -32,20 +32,6 @@ def load(name):
     return read_config(importlib.import_module(f"configs.{name}").get_config())
 
 
-def switches(method):
-    """What decides how a step is traced; of a real number, such as a weight, whether it is 0."""
-
-    def plain(value):
-        if dataclasses.is_dataclass(value):
-            return switches(value)
-        if isinstance(value, tuple):
-            return tuple(map(plain, value))
-        return value != 0 if isinstance(value, float) else value
-
-    fields = dataclasses.fields(method)
-    return type(method), *(plain(getattr(method, field.name)) for field in fields)
-
-
 def test_there_are_configs():
     assert len(NAMES) >= 12
 
@@ -66,7 +52,8 @@ def test_the_step_has_the_shapes_of_its_state(name):
     state = jax.eval_shape(lambda s: init_optimiser(s, transforms), state)
     output = jax.eval_shape(lambda s, b: method.predict(s, b.first_view), state, images)
     assert output.features.shape[0] == data.batch_size
-    kind = (switches(method), str(state), str(spec))
+    # Configs that differ in weights of the loss or in the learning rate have one step.
+    kind = (type(method), str(state), str(spec))
     if kind in TRACED:
         return
     TRACED.add(kind)

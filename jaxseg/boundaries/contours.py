@@ -8,11 +8,11 @@ import numpy as np
 
 from jaxseg.boundaries.edges import with_angles
 from jaxseg.boundaries.network import NET, WEIGHTS, cell_strength, load_network, to_pixels
-from jaxseg.core import Array, Fixed, Output, PyTree, State
+from jaxseg.core import Array, Batch, Method, Output, PyTree, State
 
 
 @dataclasses.dataclass(frozen=True)
-class Contours(Fixed):
+class Contours(Method):
     """The hierarchy of an image's contours, cut at a few numbers of regions: OWT-UCM, a baseline.
 
     It learns nothing from the images of a run, but its network has seen the boundaries that people
@@ -28,9 +28,18 @@ class Contours(Fixed):
 
     sizes: tuple[int, ...] = (12, 6, 3)
 
-    def constants(self) -> PyTree:
-        """Returns the boundary network that comes with jaxseg."""
-        return {"network": load_network(str(WEIGHTS))}
+    def init(self, key: Array, spec: Batch) -> State:
+        """Returns a state whose frozen part is the boundary network that comes with jaxseg."""
+        del key, spec
+        frozen = {"network": load_network(str(WEIGHTS))}
+        return State(step=jnp.zeros((), jnp.int32), params={}, extra={}, frozen=frozen)
+
+    def loss(
+        self, state: State, batch: Batch, key: Array
+    ) -> tuple[Array, tuple[PyTree, dict[str, Array]]]:
+        """Returns 0: there is nothing to learn."""
+        del batch, key
+        return jnp.zeros(()), (state.extra, {})
 
     def predict(self, state: State, image: Array) -> Output:
         """Returns the colours in [0, 1] as features f32[B H W 3], and levels of i32[B H W].

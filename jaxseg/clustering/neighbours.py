@@ -5,13 +5,11 @@ precision, for rounded ones change ranks.
 """
 
 import functools
-from typing import cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 
 @functools.partial(jax.jit, static_argnames=("k", "chunk"))
@@ -76,49 +74,6 @@ def nearest(
     found = lax.map(search, (_blocks(queries, high), _blocks(own, high)))
     scores, indices = (x.reshape(-1, k)[: len(queries)] for x in found)
     return scores, indices
-
-
-def spread(bank: np.ndarray, devices: set[jax.Device]) -> Array:
-    """Returns a bank [N ...] with equal shares of its rows on each device, filled up with zeros."""
-    mesh = Mesh(sorted(devices, key=lambda device: device.id), ("data",))
-    filled = np.pad(bank, [(0, -len(bank) % mesh.size)] + [(0, 0)] * (bank.ndim - 1))
-    return jax.device_put(filled, NamedSharding(mesh, PartitionSpec("data")))
-
-
-def nearest_spread(queries: Array, bank: Array, k: int, count: int) -> tuple[Array, Array]:
-    """Returns what `nearest` returns, of the first `count` rows of a bank that `spread` laid out.
-
-    Each device searches its own share of the bank f32[N D] for all queries f32[Q D], and the k best
-    of each share are compared: Q k scores and indices a device travel, and never the bank.
-    """
-    mesh = cast(NamedSharding, bank.sharding).mesh
-    queries = jax.device_put(queries, NamedSharding(mesh, PartitionSpec()))
-    return _nearest_spread(queries, bank, k, mesh, jnp.asarray(count))
-
-
-@functools.partial(jax.jit, static_argnames=("k", "mesh"))
-def _nearest_spread(
-    queries: Array, bank: Array, k: int, mesh: Mesh, count: Array
-) -> tuple[Array, Array]:
-    (axis,) = mesh.axis_names
-
-    def search(queries: Array, share: Array, count: Array) -> tuple[Array, Array]:
-        first = lax.axis_index(axis) * len(share)
-        scores, indices = nearest(queries, share, k, mask=first + jnp.arange(len(share)) < count)
-        indices = jnp.where(indices < 0, -1, first + indices)
-        # Shares come in their order, so that of equal scores the smaller index stays first.
-        scores, indices = (lax.all_gather(x, axis, axis=1, tiled=True) for x in (scores, indices))
-        top, place = lax.top_k(scores, k)
-        return top, jnp.take_along_axis(indices, place, axis=1)
-
-    everywhere = PartitionSpec()
-    return jax.shard_map(
-        search,
-        mesh=mesh,
-        in_specs=(everywhere, PartitionSpec(axis), everywhere),
-        out_specs=everywhere,
-        check_vma=False,  # all devices end with the same, which JAX cannot see from a top_k
-    )(queries, bank, count)
 
 
 def _blocks(array: Array, chunk: int) -> Array:

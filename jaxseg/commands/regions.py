@@ -11,7 +11,6 @@ import json
 import os
 import pathlib
 import shlex
-import statistics
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -205,10 +204,9 @@ def _told(settings: Settings) -> str:
 
 def _tell(out: pathlib.Path, counts: dict[str, int], failures: dict[str, str]) -> None:
     """Prints the histogram of region counts, the failures, and where to look."""
-    values = list(counts.values())
+    values = sorted(counts.values())
     if values:
-        middle = statistics.median(values)
-        print(f"regions an image: {min(values)} to {max(values)}, median {middle:g}")
+        print(f"regions an image: {values[0]} to {values[-1]}, median {values[len(values) // 2]}")
         for low, high, count in histogram(values):
             bar = "#" * round(50 * count / len(values))
             print(f"  {low:>5} - {high:>5}  {count:>8,}  {bar}")

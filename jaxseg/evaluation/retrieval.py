@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxseg.clustering.neighbours import nearest_spread, spread
+from jaxseg.clustering.neighbours import nearest
 from jaxseg.clustering.segments import base_segments, paint
 from jaxseg.core import Output, UserError
 from jaxseg.processes import fetch
@@ -70,10 +70,7 @@ class Retrieval:
     def fit(
         self, pairs: Callable[[], Iterable[tuple[Output, Truth]]], key: Array
     ) -> dict[str, Any]:
-        """Returns {"bank": f32[N' D], "labels": i32[N], "classes": C} of one pass over `pairs`.
-
-        The bank lies in equal shares on the devices that the features came from, its N vectors
-        filled up to a number N' of rows that can be divided so.
+        """Returns {"bank": f32[N D], "labels": i32[N], "classes": C} of one pass over `pairs`.
 
         Batches come whole, with the padding and the images that fill them up, which `Truth.valid`
         tells apart: cutting them would compile k-means for every size.
@@ -83,9 +80,8 @@ class Retrieval:
         """
         del key  # the start of k-means is a grid
         vectors, labels, classes = [], [], 0
-        devices: set[jax.Device] = set()
         for output, truth in pairs():
-            classes, devices = truth.classes, output.part(self.source).devices()
+            classes = truth.classes
             numbers, means = self._segments(output, truth.valid)
             found, means = fetch((majority(numbers, truth.label, means.shape[1], classes), means))
             kept = (found >= 0) & (found < classes)
@@ -103,7 +99,7 @@ class Retrieval:
                 "broken (did training diverge?): evaluate an earlier checkpoint"
             )
         return {
-            "bank": spread(bank, devices),
+            "bank": jnp.asarray(bank),
             "labels": jnp.asarray(np.concatenate(labels)),
             "classes": classes,
         }
@@ -154,23 +150,17 @@ def segments(
     return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1).reshape(batch, *x.shape[2:]), found)
 
 
+@functools.partial(jax.jit, static_argnames=("k", "classes"))
 def vote(queries: Array, bank: Array, labels: Array, k: int, classes: int) -> Array:
     """Returns i32[Q C], how many of the k bank entries nearest to each query have each class.
 
-    `queries` f32[Q D] and the first N rows of a `bank` f32[N' D] that `spread` laid out are
-    compared by their dot product; `labels` i32[N] in 0..C-1. With fewer than k entries all of them
-    vote.
+    `queries` f32[Q D] and `bank` f32[N D] are compared by their dot product; `labels` i32[N] in
+    0..C-1. With fewer than k entries all of them vote.
     """
-    _, found = nearest_spread(queries, bank, k, len(labels))
-    return _counts(found, labels, classes)
-
-
-@functools.partial(jax.jit, static_argnames="classes")
-def _counts(found: Array, labels: Array, classes: int) -> Array:
-    """Returns i32[Q C], how many of the entries found i32[Q k] have each class; -1 has none."""
+    _, found = nearest(queries, bank, k)
     chosen = jnp.where(found < 0, classes, jnp.take(labels, found))
-    rows = jnp.broadcast_to(jnp.arange(len(found))[:, None], chosen.shape)
-    return jnp.zeros((len(found), classes + 1), jnp.int32).at[rows, chosen].add(1)[:, :-1]
+    rows = jnp.broadcast_to(jnp.arange(len(queries))[:, None], chosen.shape)
+    return jnp.zeros((len(queries), classes + 1), jnp.int32).at[rows, chosen].add(1)[:, :-1]
 
 
 @functools.partial(jax.jit, static_argnames=("count", "classes"))

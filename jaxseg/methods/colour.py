@@ -5,11 +5,11 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from jaxseg.core import Array, Fixed, Output, State
+from jaxseg.core import Array, Batch, Method, Output, PyTree, State
 
 
 @dataclasses.dataclass(frozen=True)
-class Colour(Fixed):
+class Colour(Method):
     """Pixels as vectors (channels in [0, 1], y and x in [0, 1] times `position`).
 
     Attributes:
@@ -19,6 +19,18 @@ class Colour(Fixed):
 
     stride: int = 1
     position: float = 1.0
+
+    def init(self, key: Array, spec: Batch) -> State:
+        """Returns a state without parameters."""
+        del key, spec
+        return State(step=jnp.zeros((), jnp.int32), params={}, extra={}, frozen={})
+
+    def loss(
+        self, state: State, batch: Batch, key: Array
+    ) -> tuple[Array, tuple[PyTree, dict[str, Array]]]:
+        """Returns 0: there is nothing to learn."""
+        del batch, key
+        return jnp.zeros(()), (state.extra, {})
 
     def predict(self, state: State, image: Array) -> Output:
         """Returns features f32[B h w Ch + 2]."""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxseg.clustering.neighbours import nearest, nearest_spread, partners, spread
+from jaxseg.clustering.neighbours import nearest, partners
 
 
 def brute_force(queries, bank, k, mask=None, own=None):
@@ -52,20 +52,6 @@ def test_small_integers_with_ties_masks_and_own(seed, sizes):
     asked = rng.integers(-1, 2, (queries, 3)).astype(np.float32)
     own = rng.integers(-1, members, queries).astype(np.int32)
     check(asked, bank, k, chunk, rng.random(members) < 0.7, own)
-
-
-@pytest.mark.parametrize("devices", [1, 8])
-def test_a_bank_spread_over_devices_is_searched_as_one(devices):
-    rng = np.random.default_rng(0)
-    bank = rng.integers(-1, 2, (43, 3)).astype(np.float32)  # with ties
-    queries = rng.integers(-1, 2, (16, 3)).astype(np.float32)
-    shares = spread(bank, set(jax.devices()[:devices]))
-    assert {len(shard.data) for shard in shares.addressable_shards} == {-(-43 // devices)}
-    found = nearest_spread(jnp.asarray(queries), shares, 20, len(bank))
-    for value, wanted in zip(found, nearest(queries, bank, 20), strict=True):
-        np.testing.assert_array_equal(value, wanted)
-    few = nearest_spread(jnp.asarray(queries), shares, 20, 7)  # fewer than are asked for
-    np.testing.assert_array_equal(few[1], nearest(queries, bank[:7], 20)[1])
 
 
 def test_unit_vectors_in_chunks():

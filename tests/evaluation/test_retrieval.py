@@ -30,16 +30,14 @@ def test_the_vote_is_that_of_the_released_code(golden):
     queries, bank, labels = (jnp.asarray(golden[n]) for n in ("queries", "bank", "bank_labels"))
     _, found = neighbours.nearest(queries, bank, k)
     np.testing.assert_array_equal(golden["bank_labels"][np.asarray(found)], golden["topk_labels"])
-    votes = vote(queries, neighbours.spread(golden["bank"], set(jax.devices())), labels, k, classes)
+    votes = vote(queries, bank, labels, k, classes)
     np.testing.assert_array_equal(votes.argmax(-1), golden["majority"])
     expected = [np.bincount(row, minlength=classes) for row in golden["topk_labels"]]
     np.testing.assert_array_equal(votes, expected)
 
 
 def test_a_small_bank_votes_as_a_whole():
-    votes = vote(
-        jnp.eye(2), neighbours.spread(np.eye(2), {jax.devices()[0]}), jnp.asarray([1, 0]), 20, 3
-    )
+    votes = vote(jnp.eye(2), jnp.eye(2), jnp.asarray([1, 0]), 20, 3)
     np.testing.assert_array_equal(votes, [[1, 1, 0], [1, 1, 0]])
 
 

@@ -67,17 +67,7 @@ FORMS = {
     ),
     "iic-res12": METHODS["iic"](**IIC, network="res12", stem=8),
     "hsg": METHODS["hsg"](**SEGMENTS, **HSG),
-    "hsg-released-bf16": METHODS["hsg"](
-        **SEGMENTS,
-        **HSG,
-        graph="image",
-        masked_norm=False,
-        masked_std="code",
-        collapse_count="padded",
-        blur_share=0.5,
-        dtype="bfloat16",
-    ),
-    "segsort": METHODS["segsort"](**SEGMENTS, head="psp", remat=True),
+    "segsort": METHODS["segsort"](**SEGMENTS, head="psp", remat=True, dtype="bfloat16"),
     "san": san(),
     "san-chunks": san(chunk=300, remat=True, dtype="bfloat16", matcher="softmax", norm="none"),
     "san-resnets": san(encoder="resnet18", generator="resnet18", jitter=(0.1,) * 4, grey_share=0.2),
@@ -92,8 +82,8 @@ ON_REGIONS = tuple(form for form in FORMS if form.startswith(("hsg", "segsort"))
 ON_TOKENS = ("smooseg-bf16", "online-probes")
 # One of each method, for what takes long.
 PLAIN = (
-    "infoseg", "smooseg", "stego", "picie", "deepcluster", "iic", "hsg", "segsort",
-    "san", "supervised", "online-probes",
+    "infoseg", "smooseg", "stego", "picie", "deepcluster", "iic", "hsg", "san",
+    "supervised", "online-probes",
 )  # fmt: skip
 
 
@@ -221,13 +211,13 @@ def test_eight_devices_equal_one(form):
     # Adam divides by the size of a gradient, and so would amplify rounding: compare the gradient's
     # running mean, which is linear in it, relative to its size.
     means, others = (
-        jax.tree_util.tree_leaves_with_path({g: adam.mu for g, (adam, *_) in s.opt_state.items()})
-        for s in (one, eight)
+        jax.tree.leaves({group: adam.mu for group, (adam, *_) in state.opt_state.items()})
+        for state in (one, eight)
     )
-    for (path, a), (_, b) in zip(means, others, strict=True):
-        # Another normalisation follows HSG's last one and undoes it: its gradient is rounding.
-        floor = 1e-8 if "decoder0']['norm3" in jax.tree_util.keystr(path) else 1e-9
-        np.testing.assert_allclose(a, b, atol=1e-3 * float(jnp.abs(a).max()) + floor)
+    # Biases before a BatchNorm have no gradient but rounding, which is that of larger ones.
+    rounding = 1e-7 * max(float(jnp.abs(a).max()) for a in means)
+    for a, b in zip(means, others, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-3 * float(jnp.abs(a).max()) + rounding)
     # Running variances can be large: relative to their size where that is above 1.
     for a, b in zip(jax.tree.leaves(one.extra), jax.tree.leaves(eight.extra), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
