@@ -42,7 +42,8 @@ from jaxseg.views.geometry import EvalView, TrainView
 
 SIZES = {"480x360": (360, 480, 256), "2048x1024": (1024, 2048, 128)}  # height, width, images
 CROP, BATCH = 320, 8
-AHEAD = 3  # batches that the pipeline keeps ready
+Run = Callable[[int], tuple[float, float]]  # seconds and processor seconds of a number of images
+AHEAD = 3  # batches that the pipeline keeps ready, beside two for each thread and process
 
 
 def write_images(folder: pathlib.Path, height: int, width: int, count: int) -> None:
@@ -63,8 +64,13 @@ def write_images(folder: pathlib.Path, height: int, width: int, count: int) -> N
         )
 
 
-def opencv_threads(folder: pathlib.Path, threads: int) -> Callable[[int], float]:
-    """Returns the seconds that a number of images takes with OpenCV and a thread pool alone."""
+def clocks() -> np.ndarray:
+    """Returns the time and the processor time of this process, in seconds."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
+def opencv_threads(folder: pathlib.Path, threads: int) -> Run:
+    """Returns what times a number of images with OpenCV and a thread pool alone."""
     paths = [str(path) for path in sorted(folder.iterdir())]
 
     def read(index: int) -> np.ndarray:
@@ -76,39 +82,39 @@ def opencv_threads(folder: pathlib.Path, threads: int) -> Callable[[int], float]
         x = rng.integers(image.shape[1] - CROP + 1)
         return image[y : y + CROP, x : x + CROP].copy()
 
-    def run(count: int) -> float:
-        began = time.perf_counter()
+    def run(count: int) -> tuple[float, float]:
+        began = clocks()
         with concurrent.futures.ThreadPoolExecutor(threads) as pool:
             for _ in pool.map(read, range(count)):
                 pass
-        return time.perf_counter() - began
+        return tuple(clocks() - began)
 
     return run
 
 
-def pipeline(source: Source, threads: int, workers: int) -> Callable[[int], float]:
-    """Returns the seconds that a number of images takes through the input pipeline."""
+def pipeline(source: Source, threads: int, workers: int) -> Run:
+    """Returns what times a number of images through the input pipeline."""
     batches = Pipeline(
         source=source, view=TrainView(crop=CROP), eval_view=EvalView(), batch_size=BATCH, seed=0,
         mesh=Mesh(np.array(jax.devices()[:1]), ("data",)), threads=threads, workers=workers,
         prefetch=threads,
     ).batches(0)  # fmt: skip
 
-    def run(count: int) -> float:
-        for _ in itertools.islice(batches, AHEAD + threads + 2 * workers):
+    def run(count: int) -> tuple[float, float]:
+        for _ in itertools.islice(batches, AHEAD + 2 * (threads + workers)):
             pass  # read ahead while the others were measured; they do not count
-        began = time.perf_counter()
+        began = clocks()
         for batch in itertools.islice(batches, count // BATCH):
             assert batch.image is not None
             batch.image.block_until_ready()
-        return time.perf_counter() - began
+        return tuple(clocks() - began)
 
     return run
 
 
-def variants(folder: pathlib.Path, top: pathlib.Path) -> dict[str, Callable[[int], float]]:
+def variants(folder: pathlib.Path, top: pathlib.Path) -> dict[str, Run]:
     """Returns what is measured, by name."""
-    made: dict[str, Callable[[int], float]] = {}
+    made: dict[str, Run] = {}
     sources: dict[str, Source] = {"files": open_folder(str(folder))}
     for name in ("packed", "decoded"):
         with contextlib.redirect_stdout(io.StringIO()):
@@ -139,10 +145,10 @@ def measure(height: int, width: int, count: int, repeats: int) -> dict[str, obje
         for _ in range(repeats):
             for name, run in runs.items():
                 time.sleep(0.5)  # until the others have read as far ahead as they may
-                began = time.process_time()
-                rates[name].append(count / run(count))
+                seconds, processor = run(count)
+                rates[name].append(count / seconds)
                 if name in cpu:
-                    cpu[name].append(1e3 * (time.process_time() - began) / count)
+                    cpu[name].append(1e3 * processor / count)
     ratios = {
         f"{name}/opencv": np.median(np.divide(rates[name], rates[f"opencv_threads_{name[-1]}"]))
         for name in rates

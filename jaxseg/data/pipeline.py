@@ -7,8 +7,9 @@ a step, and neither threads nor worker processes change what is drawn. Each host
 """
 
 import collections
+import concurrent.futures
 import dataclasses
-import functools
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 
 import grain
@@ -18,7 +19,7 @@ from absl import flags
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxseg.core import Batch, Stream, UserError
-from jaxseg.data.rows import EpochRows, EvalRows, HostRows, Row, TrainRows, empty, stack
+from jaxseg.data.rows import EpochRows, EvalRows, HostRows, Row, Rows, TrainRows, empty, stack
 from jaxseg.data.source import Source
 from jaxseg.data.tokens import TokenStore
 from jaxseg.views.geometry import EvalView, TrainView
@@ -54,15 +55,39 @@ def _buckets(rows: Iterable[Row], batch_size: int) -> Iterator[Row]:
             yield fill_up(bucket, batch_size)
 
 
+def _in_threads(rows: Rows, start: int, threads: int, ahead: int) -> Iterator[Row]:
+    """Yields rows[start:] in order, read by threads that keep `ahead` of them ready.
+
+    Beside those each thread has one in hand, so that none waits for the reader to ask for more.
+    """
+    indices = iter(range(start, len(rows)))
+    pool = concurrent.futures.ThreadPoolExecutor(threads)
+    try:
+        waiting = collections.deque(
+            pool.submit(rows.__getitem__, index)
+            for index in itertools.islice(indices, ahead + threads)
+        )
+        while waiting:
+            row = waiting.popleft().result()
+            waiting.extend(
+                pool.submit(rows.__getitem__, index) for index in itertools.islice(indices, 1)
+            )
+            yield row
+    finally:  # also where the reader stops half-way
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
 def _placer(mesh: Mesh) -> Callable[[Row], Batch]:
     """Returns a function from a host's rows to a Batch sharded over the mesh."""
     sharding = NamedSharding(mesh, PartitionSpec("data"))
 
-    def place(rows: Row) -> Batch:
-        put = functools.partial(jax.make_array_from_process_local_data, sharding)
-        return Batch(**jax.tree.map(put, rows))
+    def put(array: np.ndarray) -> jax.Array:
+        if jax.process_count() > 1:
+            return jax.make_array_from_process_local_data(sharding, array)
+        # The same of the rows of one host, in a quarter of the time.
+        return jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
 
-    return place
+    return lambda rows: Batch(**jax.tree.map(put, rows))
 
 
 def _ahead(batches: Iterable[Row], place: Callable[[Row], Batch], count: int) -> Iterator[Batch]:
@@ -177,20 +202,20 @@ class Pipeline:
             partners=self.partners,
         )
 
-    def _read(self, dataset: grain.MapDataset, start: int = 0) -> Iterator[Row]:
+    def _read(self, rows: Rows, start: int = 0) -> Iterator[Row]:
+        if not self.workers:
+            return _in_threads(rows, start, self.threads, self.prefetch)
+        # Worker processes read absl flags, which only absl.app parses.
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()
         options = grain.ReadOptions(num_threads=self.threads, prefetch_buffer_size=self.prefetch)
-        read = dataset[start:].to_iter_dataset(options)
-        if self.workers:
-            # Worker processes read absl flags, which only absl.app parses.
-            if not flags.FLAGS.is_parsed():
-                flags.FLAGS.mark_as_parsed()
-            read = read.mp_prefetch(grain.MultiprocessingOptions(num_workers=self.workers))
-        return iter(read)
+        read = grain.MapDataset.source(rows)[start:].to_iter_dataset(options)
+        return iter(read.mp_prefetch(grain.MultiprocessingOptions(num_workers=self.workers)))
 
     def batches(self, start: int = 0) -> Iterator[Batch]:
         """Returns the endless training batches from step `start` on."""
         rows = self._rows()
-        return _ahead(self._read(grain.MapDataset.source(rows), start), _placer(self.mesh), 1)
+        return _ahead(self._read(rows, start), _placer(self.mesh), 1)
 
     def stream(self, step: int) -> Stream:
         """Returns the epoch of `step` as a re-iterable stream.
@@ -233,10 +258,10 @@ class Pipeline:
         local = batch_size // jax.process_count()
         first = jax.process_index() * local
         if one_shape and local < batch_size:
-            own = self._read(grain.MapDataset.source(HostRows(rows, batch_size, first, local)))
+            own = self._read(HostRows(rows, batch_size, first, local))
             batches = _buckets(own, local)
         else:
-            whole = _buckets(self._read(grain.MapDataset.source(rows)), batch_size)
+            whole = _buckets(self._read(rows), batch_size)
             part = slice(first, first + local)
             batches = (jax.tree.map(lambda x: x[part], batch) for batch in whole)
         return _ahead(batches, _placer(self.mesh), 1)

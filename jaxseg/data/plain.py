@@ -1,8 +1,9 @@
-"""Decoding the plain kinds of photographs with OpenCV, which is faster than Pillow.
+"""Decoding the plain kinds of photographs faster than Pillow does.
 
 Plain are JPEGs in colour or grey, and PNGs in colour of 8 bits without metadata that could change
-them. Here OpenCV and Pillow agree to the bit while both are built on one version of libjpeg-turbo,
-as in constraints.txt; otherwise pixels of a JPEG may differ by a grey level.
+them. PNGs are decoded by OpenCV, JPEGs by simplejpeg: libjpeg-turbo as OpenCV and Pillow have it,
+writing rows straight into the array. The pixels are Pillow's to the bit with the versions of
+constraints.txt; those of a JPEG may differ by a grey level where libjpeg-turbo is another's.
 """
 
 import contextlib
@@ -11,6 +12,7 @@ import struct
 
 import cv2
 import numpy as np
+import simplejpeg
 from PIL import Image
 
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")  # how JPEG and PNG files begin
@@ -35,25 +37,27 @@ def decode_plain(data: bytes, limit: int, upright: bool = True) -> np.ndarray | 
     With `upright`, the EXIF orientation is applied. None = the file is damaged, of another kind or
     of more pixels than `limit`, and Pillow is to decide.
     """
+    if not data.startswith(SIGNATURES):
+        return None
+    is_jpeg = data.startswith(SIGNATURES[0])
     try:
-        if data.startswith(SIGNATURES[0]):
-            size, has_metadata = _scan_jpeg(data)
-        elif data.startswith(SIGNATURES[1]):
-            size, has_metadata = _scan_png(data), False
-        else:
-            return None
+        size, has_metadata = _scan_jpeg(data) if is_jpeg else (_scan_png(data), False)
     except (struct.error, IndexError):  # cut off
         return None
     if size is None or not 0 < size[0] * size[1] <= limit:
         return None
-    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:
+        # simplejpeg raises for all that libjpeg-turbo warns of; Pillow tells what can be used.
+        pixels = simplejpeg.decode_jpeg(data) if is_jpeg else _decode_png(data)
+    except (ValueError, cv2.error):
         return None
     if pixels is None or pixels.shape != (*size, 3):
         return None
     return _turn(pixels, data) if upright and has_metadata else pixels
+
+
+def _decode_png(data: bytes) -> np.ndarray | None:
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
 
 
 def _turn(pixels: np.ndarray, data: bytes) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from typing import Any
 
 import jax
@@ -13,6 +14,15 @@ from jaxseg.data.tokens import TokenStore
 from jaxseg.views.geometry import EvalView, TrainView
 
 Row = dict[str, Any]  # NumPy arrays, by the names of the fields of a Batch
+
+# JAX takes host arrays that begin at a multiple of this over as they are where the device is the
+# CPU; others it copies.
+_ALIGNMENT = 64  # bytes
+
+# glibc gives freed memory above a threshold back to the system, and then every image and batch pays
+# for its pages anew, which may take longer than decoding. Once a block of this size was freed, as
+# here, each process that reads keeps twice as much (mallopt(3)); other systems take no notice.
+np.empty(31 << 20, np.uint8)
 
 
 @functools.lru_cache(maxsize=4)
@@ -28,12 +38,21 @@ def draw_seed(seed: int, epoch: int, index: int) -> np.uint32:
 def stack(rows: list[Row]) -> Row:
     """Returns the rows of a batch as one, each field with a leading axis."""
     first = rows[0]
+    # np.stack would do the same, but takes four times as long over small arrays.
     return {
-        name: {kind: np.stack([row[name][kind] for row in rows]) for kind in value}
+        name: {kind: np.array([row[name][kind] for row in rows]) for kind in value}
         if isinstance(value, dict)
-        else np.stack([row[name] for row in rows])
+        else np.array([row[name] for row in rows])
         for name, value in first.items()
     }
+
+
+def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Returns an uninitialised array in memory that begins where JAX likes it to."""
+    length = math.prod(shape) * dtype.itemsize
+    memory = np.empty(length + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    return memory[start : start + length].view(dtype).reshape(shape)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,14 +80,26 @@ class TrainRows:
     def __getitem__(self, step: int) -> Row:
         local, whole, first = self.host
         start = step * whole + first
-        return stack([self._at(position) for position in range(start, start + local)])
+        rows = [self._at(start)]
+        if "image" not in rows[0]:
+            return stack(rows + [self._at(start + place) for place in range(1, local)])
+        # The other images are written where they belong in the batch, rather than copied there.
+        images = _aligned((local, *rows[0]["image"].shape), rows[0]["image"].dtype)
+        images[0] = rows[0]["image"]
+        rows += [self._at(start + place, images[place]) for place in range(1, local)]
+        for row in rows:
+            del row["image"]
+        return {"image": images} | stack(rows)
 
-    def _at(self, position: int) -> Row:
+    def _at(self, position: int, out: np.ndarray | None = None) -> Row:
         epoch, place = divmod(position, self.images_per_epoch)
-        return self.row(epoch, int(_permutation(self.seed, epoch, len(self.source))[place]))
+        return self.row(epoch, int(_permutation(self.seed, epoch, len(self.source))[place]), out)
 
-    def row(self, epoch: int, index: int) -> Row:
-        """Returns image `index` with its views, and those of its partner, of `epoch`."""
+    def row(self, epoch: int, index: int, out: np.ndarray | None = None) -> Row:
+        """Returns image `index` with its views, and those of its partner, of `epoch`.
+
+        The views u8[V crop crop Ch] are written into `out`, if that is given.
+        """
         seed = draw_seed(self.seed, epoch, index)
         rng = np.random.default_rng(seed)
         shown = [index] * self.views
@@ -78,19 +109,25 @@ class TrainRows:
             shown.append(int(others[rng.integers(len(others))]))
         row: Row = {"index": np.int32(index), "seed": seed}
         if self.tokens is None:
-            return row | self._views(shown, rng)
+            return row | self._views(shown, rng, out)
         row["tokens"] = np.stack([self.tokens[number] for number in shown])
         if self.labels and self.source.classes:
             example = self.source[index]
             row["label"] = self.view(example.image, example.label, rng).maps
         return row
 
-    def _views(self, shown: list[int], rng: np.random.Generator) -> Row:
+    def _views(self, shown: list[int], rng: np.random.Generator, out: np.ndarray | None) -> Row:
         """Returns the fields drawn from images; a label map is that of the first."""
         examples = {number: self.source[number] for number in dict.fromkeys(shown)}
-        drawn = [self.view(*self._maps(examples[number]), rng) for number in shown]
+        if out is None:
+            channels = examples[shown[0]].image.shape[2]
+            out = np.empty((len(shown), self.view.crop, self.view.crop, channels), np.uint8)
+        drawn = [
+            self.view(*self._maps(examples[number]), rng, part)
+            for number, part in zip(shown, out, strict=True)
+        ]
         row: Row = {
-            "image": _stack([view.image for view in drawn]),
+            "image": out,
             "size": _stack([view.size for view in drawn]),
             "box": _stack([view.box for view in drawn]),
         }
@@ -184,3 +221,6 @@ class HostRows:
         batch, row = divmod(number, self.local)
         position = batch * self.whole + self.first + row
         return self.rows[position] if position < len(self.rows) else empty(self.rows[0])
+
+
+Rows = TrainRows | EpochRows | EvalRows | HostRows

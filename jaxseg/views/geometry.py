@@ -157,12 +157,17 @@ class TrainView:
             raise ValueError(f"scale must be (low, high) with 0 < low <= high, got {self.scale}")
 
     def __call__(
-        self, image: np.ndarray, maps: Mapping[str, np.ndarray], rng: np.random.Generator
+        self,
+        image: np.ndarray,
+        maps: Mapping[str, np.ndarray],
+        rng: np.random.Generator,
+        out: np.ndarray | None = None,
     ) -> View:
         """Draws a view of an image u8[H W Ch] (Ch 3 or 4) and of its maps i32[H W] by name.
 
+        Its image is written into `out` u8[crop crop Ch], if that is given.
         Four numbers are always drawn from `rng`, whatever the options.
-        Raises ValueError if the image is of another form or a map of another size.
+        Raises ValueError if the image or `out` is of another form or a map of another size.
         """
         _check_image(image, (3, 4), maps)
         draws = rng.random(4)
@@ -178,7 +183,7 @@ class TrainView:
             name: place(resize_window(array, full, window, "nearest"), -1)
             for name, array in maps.items()
         }
-        pixels = place(part, MEAN_COLOUR[: image.shape[2]] if place.is_corner else 0)
+        pixels = place(part, MEAN_COLOUR[: image.shape[2]] if place.is_corner else 0, out)
         return View(pixels, carried, place.size, place.box(full, window))
 
     def _scaled_size(self, shape: tuple[int, ...], draw: float) -> tuple[int, int]:
@@ -210,15 +215,26 @@ class _Place:
         """What `View.size` says: i32[2]."""
         return np.array(self.part if self.is_corner else (self.crop, self.crop), np.int32)
 
-    def __call__(self, part: np.ndarray, filling: np.ndarray | int) -> np.ndarray:
+    def __call__(
+        self, part: np.ndarray, filling: np.ndarray | int, out: np.ndarray | None = None
+    ) -> np.ndarray:
         """Returns `part`, mirrored if `flip`, in its place; the rest is `filling`."""
-        if self.part == (self.crop, self.crop):  # no rest: several times faster so
-            return cv2.flip(part, 1) if self.flip else part.copy()
-        target = np.empty((self.crop, self.crop, *part.shape[2:]), part.dtype)
-        target[:] = filling
+        shape = (self.crop, self.crop, *part.shape[2:])
+        if out is None:
+            out = np.empty(shape, part.dtype)
+        elif out.shape != shape or out.dtype != part.dtype:
+            raise ValueError(
+                f"expected `out` {part.dtype}{list(shape)}, got {out.dtype}{list(out.shape)}"
+            )
         (top, left), (h, w) = self.offset, self.part
-        target[top : top + h, left : left + w] = part[:, ::-1] if self.flip else part
-        return target
+        if self.part != (self.crop, self.crop):
+            out[:] = filling
+            out[top : top + h, left : left + w] = part[:, ::-1] if self.flip else part
+        elif self.flip:
+            cv2.flip(part, 1, out)  # many times faster
+        else:
+            out[:] = part
+        return out
 
     def box(self, full: tuple[int, int], window: Window) -> np.ndarray:
         """Returns f32[5]: the bounds of the whole view in fractions of the image, then flip."""

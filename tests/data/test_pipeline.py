@@ -1,6 +1,7 @@
 """Batches: a function of (seed, step), whoever reads them."""
 
 import dataclasses
+import threading
 
 import jax
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from jaxseg.core import UserError
 from jaxseg.data import pipeline as pipeline_module
 from jaxseg.data.cache import Cached
-from jaxseg.data.pipeline import Pipeline, spread
+from jaxseg.data.pipeline import Pipeline, _placer, spread
 from jaxseg.data.rows import EvalRows, HostRows, TrainRows, stack
 from jaxseg.data.source import Example
 from jaxseg.data.token_build import build_tokens
@@ -76,6 +77,24 @@ def test_starting_later_gives_the_same_batches():
 @pytest.mark.parametrize("fields", [{"threads": 1, "prefetch": 1}, {"threads": 8}])
 def test_threads_do_not_change_batches(fields):
     assert_same(take(make().batches(0), 5), take(make(**fields).batches(0), 5))
+
+
+def test_batches_of_the_cpu_are_not_copied():
+    rows = make()._rows()[0]
+    batch = _placer(make_mesh(jax.devices()[:1]))(rows)
+    assert batch.image.unsafe_buffer_pointer() == rows["image"].ctypes.data
+
+
+def test_a_reader_that_stops_half_way_leaves_no_threads():
+    before = set(threading.enumerate())
+    batches = make(threads=3).batches(0)
+    next(batches)
+    started = set(threading.enumerate()) - before
+    batches.close()
+    for thread in started:
+        thread.join(timeout=10)
+    assert started
+    assert not any(thread.is_alive() for thread in started)
 
 
 @pytest.mark.slow

@@ -1,7 +1,8 @@
-"""Decoding with OpenCV: the pixels are Pillow's, and whatever is not plain is left to Pillow."""
+"""Decoding plain files: the pixels are Pillow's, and whatever is not plain is left to Pillow."""
 
 import io
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
@@ -52,6 +53,15 @@ def test_pixels_are_pillows(kind, options, orientation):
     np.testing.assert_array_equal(decode_image(data, "a"), pixels)
     stored = Image.open(io.BytesIO(data)).convert("RGB")
     np.testing.assert_array_equal(plain(data, upright=False), stored)
+
+
+@pytest.mark.parametrize("factor", ["411", "420", "422", "440", "444"])
+@pytest.mark.parametrize("restart", [0, 3])
+def test_chroma_of_every_sampling_is_pillows(factor, restart):
+    sampling = getattr(cv2, f"IMWRITE_JPEG_SAMPLING_FACTOR_{factor}")
+    flags = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling, cv2.IMWRITE_JPEG_RST_INTERVAL, restart]
+    data = cv2.imencode(".jpg", noise(37, 51, 3), flags)[1].tobytes()
+    np.testing.assert_array_equal(plain(data), Image.open(io.BytesIO(data)))
 
 
 def test_grey_jpeg_and_rgba_png():
@@ -115,6 +125,14 @@ def test_images_above_the_limit_are_left_to_pillow():
     data = encode(Image.fromarray(noise(16, 24, 3)), "JPEG")
     assert decode_plain(data, 16 * 24 - 1) is None
     assert decode_plain(data, 16 * 24) is not None
+
+
+def test_what_libjpeg_warns_of_is_left_to_pillow():
+    data = cv2.imencode(".jpg", noise(80, 120, 3), [cv2.IMWRITE_JPEG_RST_INTERVAL, 2])[1].tobytes()
+    spoilt = data.replace(b"\xff\xd1", b"\xff\xd0", 1)  # a marker out of order
+    assert plain(data) is not None
+    assert plain(spoilt) is None
+    np.testing.assert_array_equal(decode_image(spoilt, "a"), Image.open(io.BytesIO(spoilt)))
 
 
 def test_fill_bytes_before_a_marker():

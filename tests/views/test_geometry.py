@@ -117,6 +117,8 @@ def test_wrong_arguments():
         geometry.TrainView(crop=4)(noise(4, 4), {"regions": numbered(4, 5)}, rng)
     with pytest.raises(ValueError, match="u8"):
         geometry.TrainView(crop=4)(noise(4, 4).astype(np.float32), {}, rng)
+    with pytest.raises(ValueError, match=r"expected `out` uint8\[4, 4, 3\], got uint8\[4, 4, 4\]"):
+        geometry.TrainView(crop=4)(noise(4, 4), {}, rng, np.empty((4, 4, 4), np.uint8))
 
 
 @pytest.mark.parametrize(
@@ -261,6 +263,10 @@ def test_a_view_is_a_function_of_its_generator(view, seed):
         np.testing.assert_array_equal(one.image, other.image)
         np.testing.assert_array_equal(one.box, other.box)
     np.testing.assert_array_equal(first.maps["regions"], again.maps["regions"])
+    out = np.full_like(first.image, 7)
+    written = view(image, maps, np.random.default_rng(seed), out)
+    assert written.image is out
+    np.testing.assert_array_equal(out, first.image)
 
 
 def test_draws_cover_what_they_should():
