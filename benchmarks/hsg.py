@@ -86,7 +86,7 @@ def latency(arguments: argparse.Namespace) -> None:
     for grouper in groupers:
         method = HSG(
             backbone=arguments.backbone, grouper=grouper, sizes=LEVELS, test_grid=(8, 8),
-            dtype=arguments.dtype,
+            trained_cells=4, dtype=arguments.dtype,
         )  # fmt: skip
         state = jax.jit(lambda key, m=method: m.init(key, spec(1, 1, 64)))(jax.random.key(0))
         made[grouper] = jax.jit(lambda s, x, m=method: m.predict(s, x)), state
