@@ -31,9 +31,8 @@ from jaxseg.views.geometry import EvalView
 Picture = str | os.PathLike[str] | np.ndarray | Image.Image
 
 _TILE = 1024  # side of the tiles of large images, where nothing says another, at most
-_ROOM = (
-    2**31
-)  # bytes of the largest array in the prediction of two tiles; attention's soon has more
+# Bytes of the largest array in the prediction of two tiles; attention's soon has more.
+_ROOM = 2**31
 _SHARE = 4  # neighbouring tiles share at least a quarter of their side
 _KEPT = 2**30  # bytes of the scores of a tiled image, which are thinned out to fit
 _WAITING = 16, 2**24  # images, and pixels, that wait for others of their shape
