@@ -322,7 +322,9 @@ def camvid(config: ConfigDict) -> ConfigDict:
     config = small(frozen_base.camvid(config), crop=160)
     config.data.resize = 180
     config.data.test_resize = 180
-    return evaluations(config, classes=11)
+    evaluations(config, classes=11)
+    config.evals.colour_retrieval = segment_evals.retrieval("colour", grid=config.method.test_grid)
+    return config
 
 
 def folder(config: ConfigDict) -> ConfigDict:
