@@ -1,7 +1,7 @@
 """Trains in several processes of this machine and compares with one process, as JSON.
 
 python benchmarks/processes.py --method=hsg --processes=2 --steps=20
-python benchmarks/processes.py --method=picie --processes=2 --steps=20 --kill
+python benchmarks/processes.py --method=picie --processes=2 --steps=20 --signals=TERM,KILL
 
 The same run (configs/METHOD_scenes.py with a tiny network, see SMALL) in one process and, by
 launch/local.sh, in several, on the CPU: what the losses of the first and of the last step, the
@@ -9,8 +9,8 @@ parameters at the end (relative to the largest of their array) and the scores di
 step must agree to 1e-5; rounding then grows from step to step as it does with any change in the
 order of a sum.
 
-With --kill one process of another run gets SIGTERM after the first checkpoint, on which all have to
-save and stop; of the same run, started again, one gets SIGKILL after the next; and the run that
+With --signals one process of another run gets SIGTERM after the first checkpoint, on which all have
+to save and stop; of the same run, started again, one gets SIGKILL after the next; and the run that
 then goes on to its end is compared with the unbroken one: no bit of the parameters may differ.
 Exits with 1 where something is not as it must be.
 """
@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument("--method", required=True, choices=SMALL)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--kill", action="store_true")
+    parser.add_argument("--signals", default="", help="TERM, KILL or TERM,KILL; default: none")
     arguments = parser.parse_args()
     method, processes = arguments.method, arguments.processes
     with tempfile.TemporaryDirectory() as folder:
@@ -149,14 +149,14 @@ def main() -> None:
         found["seconds"] = [finish(root, "one", 1), finish(root, "several", processes)]
         found |= compare(root / "one", root / "several")
         failed = found["first_loss_difference"] > 1e-5
-        if arguments.kill:
-            signals = (signal.SIGTERM, signal.SIGKILL)
+        if arguments.signals:
+            signals = [getattr(signal, f"SIG{name}") for name in arguments.signals.split(",")]
             kills = [interrupt(root, "killed", processes, number) for number in signals]
             finish(root, "killed", processes)
             pairs = zip(arrays(root / "several"), arrays(root / "killed"), strict=True)
             differing = sum(a.tobytes() != b.tobytes() for a, b in pairs)
             found |= {"kills": kills, "differing_arrays": differing}
-            failed |= bool(differing) or [k["exit"] for k in kills] != [143, 137]
+            failed |= bool(differing) or [k["exit"] for k in kills] != [128 + n for n in signals]
         print(json.dumps(found, indent=2))
         sys.exit(int(failed))
 

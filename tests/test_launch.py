@@ -42,7 +42,7 @@ def test_slurm_gives_each_task_its_number(tmp_path):
     fakes = {
         "scontrol": 'echo "$@" >>"$LOG"; [ "$1" = requeue ] || printf "one\\ntwo\\n"',
         "srun": 'shift; SLURM_PROCID=1 "$@"',
-        "py": 'env | grep ^JAXSEG >>"$LOG"; echo "$3" >>"$LOG"; exit 143',
+        "py": 'env | grep -E "^JAXSEG_(CO|PR)" >>"$LOG"; echo "$3" >>"$LOG"; exit 143',
     }
     for name, text in fakes.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
