@@ -60,6 +60,7 @@ def _from_segments(name: str, classes: int) -> ConfigDict:
             "head": "fcn",  # or "psp"
             "train_stride": 16,  # pixels along a cell of the network's map; 32, 16 or 8
             "test_stride": 8,
+            "cell": 0,  # pixels along a cell of the features; 0 = the strides. 8: the predecessor's
             "dim": 128,  # D, features of a pixel
             "grid": (4, 4),  # rows and columns of the k-means' start in training
             "test_grid": (6, 6),  # in inference

@@ -177,12 +177,14 @@ def test_probes_beside_a_method_change_nothing_but_say_what_labels_would_give(tm
     assert "SmooSeg with OnlineProbes on scenes" in run.describe()
     assert "Regions: graph-based over-segmentation of each image, at most 9 of" in run.describe()
     assert run.fit()
-    assert losses(tmp_path / "plain") == losses(tmp_path / "probes")
+    # Two programs, each fused in its own way, so that either may round in another place.
+    np.testing.assert_allclose(losses(tmp_path / "plain"), losses(tmp_path / "probes"), rtol=1e-6)
     supervised = {result.name: result.supervised for result in run.evaluate()}
     assert supervised == {"smooseg": False, "linear": True, "backbone_kmeans": False}
     for state in (plain, run):
         state.trained = state.final.restore(state.untrained)[0]
-    np.testing.assert_array_equal(plain.trained.extra["teacher"], run.trained.extra["teacher"])
+    teachers = plain.trained.extra["teacher"], run.trained.extra["teacher"]
+    np.testing.assert_allclose(*teachers, rtol=1e-6, atol=1e-7)
 
 
 def test_thresholds_are_searched_without_labels(tmp_path, weights):

@@ -42,7 +42,8 @@ class HSG(SegmentMethod):
         sizes: groups of each level, fine to coarse.
         heads, hidden, layers, dropout: of the transformers, see `ClusteringTransformer`.
         positions: side of the position tables, in cells. trained_cells: side of the map of a
-            training view, `data.crop` / `train_stride`; other maps' positions lie in between.
+            training view, `data.crop` / `train_stride`, or / `cell`; other maps' positions lie in
+            between.
         grouper: "transformer"; or "kmeans", "ncut", "finch" of `clustering.grouping`, which learn
             nothing, so that there is no goodness of grouping (the paper's table 4).
         region_weight, level_weight, grouping_weight: λE of the contrast by regions, λF of that by
@@ -108,12 +109,12 @@ class HSG(SegmentMethod):
             return state
         if spec.image is not None:
             crop = spec.image.shape[2]
-            cells = -(-crop // self.train_stride)
+            finer = self.train_stride // self._net.cell_side(train=True)
+            cells = -(-crop // self.train_stride) * finer
             if cells != self.trained_cells:
                 raise UserError(
                     f"method.trained_cells is {self.trained_cells}, but views of {crop} pixels "
-                    f"have maps of {cells} cells at a stride of {self.train_stride}; set it to "
-                    f"{cells}."
+                    f"have features on {cells} x {cells} cells; set it to {cells}."
                 )
         params, stats = self._hierarchy.draw(key_grouping, self.dim)
         return state.replace(

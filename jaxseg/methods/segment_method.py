@@ -20,6 +20,8 @@ class SegmentMethod(Method):
     Attributes:
         backbone: one of `models.backbones.RESNETS`; head: "fcn", or "psp" (VOC from ImageNet
             weights). train_stride, test_stride: pixels along a cell of their map, 32, 16 or 8.
+        cell: pixels along a cell of the features, to which the head's map is brought bilinearly; 0
+            = those of the strides. 8 is that of HSG's predecessor, which trains at stride 16.
         dim: D, features of a pixel.
         grid: (rows, columns) of the start of the k-means in training; (1, 1) makes the regions the
             segments. test_grid: in inference; rounds: of both.
@@ -37,6 +39,7 @@ class SegmentMethod(Method):
     head: str = "fcn"
     train_stride: int = 16
     test_stride: int = 8
+    cell: int = 0
     dim: int = 128
     grid: tuple[int, int] = (4, 4)
     test_grid: tuple[int, int] = (6, 6)
@@ -57,7 +60,9 @@ class SegmentMethod(Method):
         "dtype": ("float32", "bfloat16"),
     }
 
-    lowest: ClassVar[dict[str, int]] = {"dim": 1, "rounds": 0, "slots": 1, "segment_stride": 1}
+    lowest: ClassVar[dict[str, int]] = {
+        "cell": 0, "dim": 1, "rounds": 0, "slots": 1, "segment_stride": 1
+    }  # fmt: skip
     numbers: ClassVar[dict[str, tuple[str, ...]]] = {
         "grid": ("rows", "columns"),
         "test_grid": ("rows", "columns"),
@@ -68,7 +73,7 @@ class SegmentMethod(Method):
     def _net(self) -> PixelNet:
         return PixelNet(
             self.backbone, self.dim, self.head, train_stride=self.train_stride,
-            test_stride=self.test_stride, remat=self.remat, dtype=self.dtype,
+            test_stride=self.test_stride, cell=self.cell, remat=self.remat, dtype=self.dtype,
         )  # fmt: skip
 
     def init(self, key: Array, spec: Batch) -> State:

@@ -99,6 +99,22 @@ def test_positions_have_to_fit_the_crop():
         method.init(jax.random.key(0), spec)
 
 
+def test_features_are_brought_to_finer_cells():
+    fields = {"backbone": "resnet_tiny", "dim": 8, "trained_cells": 8, "positions": 8}
+    method = HSG(**fields, cell=8)  # at strides of 16 and 8
+    image = jax.ShapeDtypeStruct((2, 2, 64, 64, 3), jnp.uint8)
+    seed = jax.ShapeDtypeStruct((2,), jnp.uint32)
+    regions = jax.ShapeDtypeStruct((2, 2, 64, 64), jnp.int32)
+    batch = Batch(index=seed, seed=seed, image=image, regions=regions)
+    state = jax.eval_shape(method.init, jax.random.key(0), batch)
+    loss, _ = jax.eval_shape(method.loss, state, batch, jax.random.key(1))
+    assert loss.shape == ()
+    found = jax.eval_shape(method.predict, state, jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.uint8))
+    assert found.features.shape == (1, 8, 8, 8)
+    with pytest.raises(UserError, match=r"method.cell is 5; it is 0 or divides both strides"):
+        HSG(cell=5).init(jax.random.key(0), batch)
+
+
 def test_a_batch_without_regions_is_refused():
     _, state, views, _ = example()
     with pytest.raises(ValueError, match=r"no coherent regions; set data.regions"):
