@@ -17,8 +17,11 @@ os.environ["XLA_FLAGS"] = (
     + " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
     + " --xla_cpu_parallel_codegen_split_count=1"
 )
-if importlib.metadata.version("jaxlib") < "0.11":  # newer ones do not know it and end
-    # Convolutions compile in half the time.
+# Convolutions compile in half the time without; a test that needs the usual fusions says =true.
+if (
+    importlib.metadata.version("jaxlib") < "0.11"  # newer ones do not know it and end
+    and "--xla_cpu_use_fusion_emitters" not in os.environ["XLA_FLAGS"]
+):
     os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Compiled programs are shared by the tests of a process and the runs that they start one after
