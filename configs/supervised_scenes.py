@@ -6,7 +6,7 @@ IT READS LABELS in training: no result of learning without them. The network is 
 PiCIE configs, for two CPU cores.
 
 Hardware: one shared CPU core, 1 to 3 minutes of training. Published: none. Measured: Acc 91.5,
-89.6, mIoU 82.2, 79.1 (seeds 0, 1; benchmarks/RESULTS.md).
+89.5, 91.8 (seeds 0, 1, 2; benchmarks/RESULTS.md).
 """
 
 from configs import picie_base, supervised_base
