@@ -115,9 +115,9 @@ def snapshot_cost(run: Run) -> dict[str, float]:
     images = jnp.zeros((views * len(batch.index), side, side, 3), jnp.uint8)
     label = jax.jit(lambda image: run.method.predict(run.untrained, image).features)
     label_seconds = [seconds(lambda: label(images), 5) for _ in range(2)][1]
-    step = compile_step(make_step(run.method, run.transforms, run.key), run.mesh)
     size = sum(x.nbytes for x in jax.tree.leaves(run.untrained.extra["snapshot"]))
     state = init_optimiser(jax.tree.map(jnp.copy, run.untrained), run.transforms)
+    step = compile_step(make_step(run.method, run.transforms, run.key), run.mesh, state)
 
     def one_step() -> object:
         nonlocal state

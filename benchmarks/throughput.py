@@ -54,7 +54,7 @@ def main() -> None:
     state = init_optimiser(run.untrained, run.transforms)
     step = make_step(run.method, run.transforms, run.key)
     began = time.perf_counter()
-    compiled = compile_step(step, run.mesh).lower(state, batch).compile()
+    compiled = compile_step(step, run.mesh, state).lower(state, batch).compile()
     compile_seconds = time.perf_counter() - began
 
     def one_step() -> object:

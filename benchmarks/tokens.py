@@ -38,7 +38,7 @@ def steps_per_second(run: Run, count: int) -> float:
     """Returns the rate of `count` steps of training with their reading, after two to warm up."""
     batches = run.data.pipeline.batches(0)
     state = init_optimiser(run.untrained, run.transforms)
-    step = compile_step(make_step(run.method, run.transforms, run.key), run.mesh)
+    step = compile_step(make_step(run.method, run.transforms, run.key), run.mesh, state)
     for _ in range(2):
         state, metrics = step(state, next(batches))
     jax.block_until_ready(metrics)

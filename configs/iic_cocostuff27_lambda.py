@@ -5,8 +5,8 @@ python -m jaxseg.main --config=configs/iic_cocostuff27_lambda.py --config.data.r
 Lambda 1, 1.25, 1.5, 1.75, 2 and 3, for both heads: --config.method.lam_a=X --config.method.lam_b=X,
 a work directory each.
 
-Hardware and hours: not run. Published: 21.8, 17.6, 16.8, 15.6, 16.4, 16.6 Acc; measured: not run, but
-for a small sweep on CamVid (benchmarks/RESULTS.md).
+Hardware and hours: not run. Published: 21.8, 17.6, 16.8, 15.6, 16.4, 16.6 Acc; measured: not run;
+a small sweep on CamVid is in benchmarks/RESULTS.md.
 """
 
 from configs import iic_cocostuff27

@@ -95,6 +95,7 @@ def infoseg(clusters: int) -> ConfigDict:
             "evaluate_every": 0,
             "seconds": 0,  # end after so many seconds of training; 0 = no limit
             "samples": 8,
+            "shards": 1,  # devices that hold one copy of the state together
             "init_from": "",
             "init_groups": (),
         }

@@ -33,7 +33,7 @@ def check_range(section: str, record: Any, **lowest: float) -> None:
 
 
 class Batch(struct.PyTreeNode):
-    """One global batch; the leading axis of every field is sharded over the mesh axis "data".
+    """One global batch; the leading axis of every field is spread over all devices of the mesh.
 
     A test batch may end in rows that only fill it up: their `index` is -1 and their labels are -1.
     """

@@ -23,7 +23,8 @@ from jaxseg.evaluation.outputs import Predict
 from jaxseg.pretrained import Weights, keep_features
 from jaxseg.processes import is_first, wait_for_all
 from jaxseg.sections import TrainSection, call, read_config
-from jaxseg.train import Hook, Loop, conclude, init_optimiser, make_mesh, make_step, place
+from jaxseg.sharding import layout, make_mesh, place
+from jaxseg.train import Hook, Loop, conclude, init_optimiser, make_step
 from jaxseg.workdir import claim_workdir, init_from
 from jaxseg.writer import Silent, Writer, write_atomic
 
@@ -63,7 +64,7 @@ class Run:
                 f"train.seconds is {self.train.seconds}, but the clocks of {jax.process_count()} "
                 "processes would not agree on the last step; set train.steps instead."
             )
-        self.mesh = make_mesh()
+        self.mesh = make_mesh(shards=self.train.shards)
         self.data = build.make_data(
             sections["data"], self.train.seed, self.mesh, self.method.reads_labels
         )
@@ -125,7 +126,9 @@ class Run:
 
     def _init(self, method: Method) -> State:
         # One compiled program: array by array, drawing a large network takes minutes.
-        state = jax.jit(self._drawing(method))(self.key)
+        drawing = self._drawing(method)
+        where = layout(jax.eval_shape(drawing, self.key), self.mesh)
+        state = jax.jit(drawing, out_shardings=where)(self.key)
         for weights in self.weights if method is self.method else ():
             state = weights.put(state)
         return place(state, self.mesh)

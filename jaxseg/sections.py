@@ -97,6 +97,9 @@ class TrainSection:
     # process, for the clocks of several would not agree on the last step.
     seconds: int = 0
     samples: int = 8  # test images shown in pictures
+    # Devices that hold one copy of the state together, each a part of its large arrays; a divisor
+    # of their number. 1 = every device holds everything.
+    shards: int = 1
     init_from: str = ""  # work directory of another run to start from
     init_groups: tuple[str, ...] = ()  # which of its groups (and "extra"); () = all that fit
 
@@ -104,7 +107,7 @@ class TrainSection:
         check_range(
             "train", self, seed=0, steps=0, epochs=0, refit_every=-1, max_nonfinite=1, log_every=1,
             save_every=1, keep=1, monitor_every=0, evaluate_every=0, samples=1,
-            seconds=0,
+            seconds=0, shards=1,
         )  # fmt: skip
         if self.select not in SELECTIONS:
             raise UserError(f"train.select is {self.select!r}; it is one of {SELECTIONS}.")

@@ -10,25 +10,16 @@ import numpy as np
 import optax
 from absl import logging
 from clu import metrics as clu_metrics
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from jaxseg.checkpoint import Checkpoints
 from jaxseg.core import Array, Batch, Method, PyTree, State, Stream, UserError
 from jaxseg.processes import agreed, is_first
+from jaxseg.sharding import layout, place, whole
 from jaxseg.writer import Progress, Writer
 
 Transforms = Mapping[str, optax.GradientTransformation]  # by optimiser group
 Step = Callable[[State, Batch], tuple[State, dict[str, Array]]]
-
-
-def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
-    """Returns the mesh of one axis, "data", over the given devices (default: all of them)."""
-    return Mesh(np.asarray(jax.devices() if devices is None else devices), ("data",))
-
-
-def place(state: State, mesh: Mesh) -> State:
-    """Returns the state laid out on the mesh: replicated."""
-    return jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
 
 
 def init_optimiser(state: State, transforms: Transforms) -> State:
@@ -103,10 +94,9 @@ def make_step(method: Method, transforms: Transforms, key: Array) -> Step:
     return step
 
 
-def compile_step(step: Step, mesh: Mesh) -> Step:
-    """Returns the jitted step: state replicated and donated, batch sharded over "data"."""
-    replicated = NamedSharding(mesh, PartitionSpec())
-    return jax.jit(step, donate_argnums=0, out_shardings=(replicated, replicated))
+def compile_step(step: Step, mesh: Mesh, state: State) -> Step:
+    """Returns the jitted step; it is given `state`, or one like it, and keeps its layout."""
+    return jax.jit(step, donate_argnums=0, out_shardings=(layout(state, mesh), whole(mesh)))
 
 
 class NonFiniteGuard:
@@ -265,7 +255,7 @@ class Loop:
 
     def _run_from(self, start: int, state: State) -> State:
         keys = jax.random.fold_in(self.key, 0), jax.random.fold_in(self.key, 1)
-        step_fn = compile_step(make_step(self.method, self.transforms, keys[0]), self.mesh)
+        step_fn = compile_step(make_step(self.method, self.transforms, keys[0]), self.mesh, state)
         batches = self.batches(start) if start < self.steps else iter(())
         pending = None
         stop = agreed(self.stop, self.mesh)

@@ -25,7 +25,7 @@ MAY_CHANGE: tuple[str, ...] = (
     "data.prefetch", "data.test_split", "data.test_resize", "data.test_side", "data.test_scale",
     "data.test_crop", "data.test_pad_multiple", "data.test_interpolation", "train.log_every",
     "train.save_every", "train.keep", "train.monitor_every", "train.evaluate_every",
-    "train.samples", "evals",
+    "train.samples", "train.shards", "evals",
 )  # fmt: skip
 
 

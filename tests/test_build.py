@@ -14,7 +14,7 @@ from jaxseg.core import State, UserError
 from jaxseg.data import coco_classes
 from jaxseg.run import Run
 from jaxseg.sections import DataSection, EvalSection, TrainSection, call, read_config
-from jaxseg.train import make_mesh, place
+from jaxseg.sharding import make_mesh, place
 from jaxseg.workdir import claim_workdir, init_from
 
 SMALL = {"name": "scenes", "batch_size": 4, "size": 32, "crop": 32, "count": 8, "test_crop": 32}

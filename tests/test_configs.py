@@ -17,7 +17,8 @@ from jaxseg.evaluation.probes import PROBES
 from jaxseg.methods import METHODS
 from jaxseg.optim import make_optimiser
 from jaxseg.sections import DataSection, EvalSection, TrainSection, call, divide, read_config
-from jaxseg.train import init_optimiser, make_mesh, make_step
+from jaxseg.sharding import make_mesh
+from jaxseg.train import init_optimiser, make_step
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 NAMES = sorted(

@@ -21,7 +21,8 @@ from jaxseg.data.packed import open_packed
 from jaxseg.methods import METHODS
 from jaxseg.pretrained import keep_features
 from jaxseg.sections import DataSection, call, divide
-from jaxseg.train import init_optimiser, make_mesh, make_step
+from jaxseg.sharding import make_mesh
+from jaxseg.train import init_optimiser, make_step
 from tests.data import layouts_coco, layouts_scenes
 
 # How to write a miniature copy, by the name of its source; VOC has two forms of it.

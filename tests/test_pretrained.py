@@ -18,14 +18,14 @@ from jaxseg.core import UserError
 from jaxseg.models.backbones import Backbone
 from jaxseg.models.weights import read_weights, write_weights
 from jaxseg.run import Run
-from jaxseg.train import make_mesh
+from jaxseg.sharding import make_mesh
 from jaxseg.writer import read_metrics
 
 
 @pytest.fixture(autouse=True)
 def one_device(monkeypatch):
     """A run on one device, as most users have; the mesh has tests of its own."""
-    monkeypatch.setattr("jaxseg.run.make_mesh", lambda: make_mesh(jax.devices()[:1]))
+    monkeypatch.setattr("jaxseg.run.make_mesh", lambda shards: make_mesh(jax.devices()[:1]))
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxseg import processes
-from jaxseg.train import make_mesh
+from jaxseg.sharding import make_mesh
 
 ROOT = pathlib.Path(__file__).parents[1]
 

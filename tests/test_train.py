@@ -8,7 +8,8 @@ import pytest
 
 from jaxseg.checkpoint import Checkpoints
 from jaxseg.core import Batch, UserError
-from jaxseg.train import Hook, Loop, conclude, init_optimiser, make_mesh
+from jaxseg.sharding import make_mesh
+from jaxseg.train import Hook, Loop, conclude, init_optimiser
 from jaxseg.writer import Writer, read_metrics
 from tests.toy import Toy
 

@@ -16,12 +16,13 @@ import grain
 import jax
 import numpy as np
 from absl import flags
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from jaxseg.core import Batch, Stream, UserError
 from jaxseg.data.rows import EpochRows, EvalRows, HostRows, Row, Rows, TrainRows, empty, stack
 from jaxseg.data.source import Source
 from jaxseg.data.tokens import TokenStore
+from jaxseg.sharding import over_all
 from jaxseg.views.geometry import EvalView, TrainView
 
 _EVALUATED = 8  # images that a device evaluates at once, at most
@@ -79,7 +80,7 @@ def _in_threads(rows: Rows, start: int, threads: int, ahead: int) -> Iterator[Ro
 
 def _placer(mesh: Mesh) -> Callable[[Row], Batch]:
     """Returns a function from a host's rows to a Batch sharded over the mesh."""
-    sharding = NamedSharding(mesh, PartitionSpec("data"))
+    sharding = over_all(mesh)
 
     def put(array: np.ndarray) -> jax.Array:
         if jax.process_count() > 1:

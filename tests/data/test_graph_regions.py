@@ -19,7 +19,7 @@ from jaxseg.data.pipeline import Pipeline
 from jaxseg.data.scenes import Scenes
 from jaxseg.data.source import Example
 from jaxseg.data.with_regions import open_regions
-from jaxseg.train import make_mesh
+from jaxseg.sharding import make_mesh
 from jaxseg.views.geometry import EvalView, TrainView, resize
 
 COLOURS = np.array([[250, 20, 20], [20, 240, 30], [30, 20, 230], [240, 230, 40]], np.uint8)

@@ -15,7 +15,7 @@ from jaxseg.data.rows import EvalRows, HostRows, TrainRows, stack
 from jaxseg.data.source import Example
 from jaxseg.data.token_build import build_tokens
 from jaxseg.data.tokens import TokenStore
-from jaxseg.train import make_mesh
+from jaxseg.sharding import make_mesh
 from jaxseg.views.geometry import EvalView, TrainView
 
 

@@ -8,10 +8,12 @@ import numpy as np
 import optax
 import pytest
 
+from jaxseg import sharding
 from jaxseg.core import Batch, Method, State
 from jaxseg.methods import METHODS
 from jaxseg.methods.online_probes import OnlineProbes
-from jaxseg.train import compile_step, init_optimiser, make_mesh, make_step, place
+from jaxseg.sharding import make_mesh, over_all, place
+from jaxseg.train import compile_step, init_optimiser, make_step
 from jaxseg.views.equivariance import BUGS
 
 
@@ -138,20 +140,19 @@ def made(form: str):
 
 
 @functools.cache
-def compiled(form: str, devices: int):
-    mesh = make_mesh(jax.devices()[:devices])
-    return compile_step(made(form)[3], mesh), mesh
+def compiled(form: str, devices: int, shards: int = 1):
+    mesh = make_mesh(jax.devices()[:devices], shards)
+    _, state, transforms, step = made(form)
+    whole = jax.eval_shape(lambda s: init_optimiser(s, transforms), state)
+    return compile_step(step, mesh, whole), mesh
 
 
-def start(form: str, devices: int = 1) -> tuple[State, Batch]:
+def start(form: str, devices: int = 1, shards: int = 1) -> tuple[State, Batch]:
     _, state, transforms, _ = made(form)
-    mesh = compiled(form, devices)[1]
+    mesh = compiled(form, devices, shards)[1]
     # The step donates its state, and a cached state is wanted again.
     state = jax.tree.map(jnp.copy, init_optimiser(state, transforms))
-    batch = jax.device_put(
-        make_batch(form), jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
-    )
-    return place(state, mesh), batch
+    return place(state, mesh), jax.device_put(make_batch(form), over_all(mesh))
 
 
 def run(form: str, steps: int, state: State | None = None) -> tuple[State, list[dict]]:
@@ -211,12 +212,11 @@ def test_structure_of_extra_and_frozen_is_kept(form):
     )
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("form", [*PLAIN, "infoseg-dv-hard", "infoseg-iic"])
-def test_eight_devices_equal_one(form):
+def check_eight_devices_equal_one(form, shards=1):
+    """Takes a step on one device and on eight; returns the states after it."""
     one, first = run(form, 1)
-    state, batch = start(form, 8)
-    eight, metrics = compiled(form, 8)[0](state, batch)
+    state, batch = start(form, 8, shards)
+    eight, metrics = compiled(form, 8, shards)[0](state, batch)
     assert abs(float(metrics["loss"]) - first[0]["loss"]) < 1e-5
     # Adam divides by the size of a gradient, and so would amplify rounding: compare the gradient's
     # running mean, which is linear in it, relative to its size.
@@ -231,6 +231,26 @@ def test_eight_devices_equal_one(form):
     # Running variances can be large: relative to their size where that is above 1.
     for a, b in zip(jax.tree.leaves(one.extra), jax.tree.leaves(eight.extra), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+    return one, eight
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", [*PLAIN, "infoseg-dv-hard", "infoseg-iic"])
+def test_eight_devices_equal_one(form):
+    check_eight_devices_equal_one(form)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["infoseg", "picie"])
+def test_devices_that_share_a_state_equal_one(form, monkeypatch):
+    small = [rule._replace(least=2) for rule in sharding.RULES]
+    monkeypatch.setattr(sharding, "RULES", small)
+    one, eight = check_eight_devices_equal_one(form, shards=4)
+    held, whole = (
+        sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves(state))
+        for state in (eight, one)
+    )
+    assert held < 0.5 * whole  # what four devices do not divide is whole on each
 
 
 @pytest.mark.parametrize("form", PLAIN)
