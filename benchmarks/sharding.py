@@ -15,12 +15,11 @@ import os
 import runpy
 
 import jax
+from steps import parts_of
 
-from jaxseg import build
-from jaxseg.core import Batch, PyTree, State
-from jaxseg.sections import DataSection, divide
+from jaxseg.core import PyTree
 from jaxseg.sharding import layout, make_mesh, over_all
-from jaxseg.train import compile_step, init_optimiser, make_step
+from jaxseg.train import compile_step
 
 
 def abstract(tree: PyTree, shardings: PyTree) -> PyTree:
@@ -32,20 +31,12 @@ def abstract(tree: PyTree, shardings: PyTree) -> PyTree:
 
 def plan(sections: dict, shards: int) -> dict[str, float]:
     """Returns what XLA plans for a step of the config."""
-    own, _ = divide(sections["data"], DataSection)
-    data = DataSection(**own)
-    method = build.make_method(sections["method"])
-    labels = ("class",) if method.reads_labels else ()
-    batch: Batch = build.batch_spec(data, labels, method)
-    images = build.batch_spec(data, labels)
-    state = jax.eval_shape(lambda key: method.init(key, images), jax.random.key(0))
-    transforms = build.make_transforms(sections["optim"], state.params, 1)
-    state: State = jax.eval_shape(lambda s: init_optimiser(s, transforms), state)
+    parts = parts_of(sections)
     mesh = make_mesh(shards=shards)
-    step = compile_step(make_step(method, transforms, jax.random.key(0)), mesh, state)
-    spread = jax.tree.map(lambda _: over_all(mesh), batch)
-    placed = abstract(state, layout(state, mesh))
-    compiled = step.lower(placed, abstract(batch, spread)).compile()
+    placed = abstract(parts.state, layout(parts.state, mesh))
+    spread = jax.tree.map(lambda _: over_all(mesh), parts.batch)
+    step = compile_step(parts.step, mesh, placed)
+    compiled = step.lower(placed, abstract(parts.batch, spread)).compile()
     sizes, text = compiled.memory_analysis(), compiled.as_text()
     state_bytes = sum(
         math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize

@@ -17,7 +17,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from jaxseg import processes, record, robustness, thresholds
+from jaxseg import compiled, processes, record, robustness, thresholds
 from jaxseg.core import UserError
 from jaxseg.run import Run
 from jaxseg.sections import check_keys
@@ -79,6 +79,7 @@ def main(argv: list[str]) -> None:
     if not flags.FLAGS["verbosity"].present:
         # jax tells of every backend that it does not find, Orbax of every file that it writes.
         logging.set_verbosity(logging.WARNING)
+    compiled.keep()
     try:
         processes.join(detect=DISTRIBUTED.value)
     except (ValueError, RuntimeError) as error:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from jaxseg import compiled
 from jaxseg import segmenter as segmenters
 from jaxseg.commands.bar import Bar
 from jaxseg.core import UserError
@@ -50,6 +51,7 @@ def main(argv: list[str]) -> None:
     """Runs the command line; exits with 1 and a list where some images could not be segmented."""
     # Intermixed: images may stand before and after the flags.
     arguments = _parser().parse_intermixed_args(argv)
+    compiled.keep()
     try:
         predicted = predict(arguments)
     except UserError as error:

@@ -1,0 +1,33 @@
+"""Where compiled programs are kept."""
+
+import subprocess
+import sys
+
+PROGRAM = """
+import jax
+from jaxseg import compiled
+compiled.keep()
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.jit(lambda x: x + 1)(1.0).block_until_ready()
+"""
+
+
+def files(folder):
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def run(**environment):
+    subprocess.run([sys.executable, "-c", PROGRAM], env=environment, check=True)
+
+
+def test_programs_are_kept_below_the_users_cache(tmp_path):
+    run(JAX_PLATFORMS="cpu", XDG_CACHE_HOME=str(tmp_path))
+    assert files(tmp_path / "jaxseg")
+
+
+def test_another_folder_or_none(tmp_path):
+    other = tmp_path / "other"
+    run(JAX_PLATFORMS="cpu", XDG_CACHE_HOME=str(tmp_path), JAX_COMPILATION_CACHE_DIR=str(other))
+    assert files(other)
+    run(JAX_PLATFORMS="cpu", XDG_CACHE_HOME=str(tmp_path), JAX_COMPILATION_CACHE_DIR="")
+    assert not (tmp_path / "jaxseg").exists()
