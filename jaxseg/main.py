@@ -17,7 +17,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from jaxseg import compiled, processes, record, robustness, thresholds
+from jaxseg import compiled, processes, record, report, robustness, thresholds
 from jaxseg.core import UserError
 from jaxseg.run import Run
 from jaxseg.sections import check_keys
@@ -106,7 +106,7 @@ def main(argv: list[str]) -> None:
             logging.warning("Stopped by a signal and saved; the same command goes on from there.")
             sys.exit(128 + (stop.received or signal.SIGTERM))
     print(record.score_table(run.evaluate()))
-    print(f"Pictures: {workdir / 'report'}")
+    print(f"Report: {workdir / 'report' / report.PAGE}")
 
 
 def parse_flags(argv: list[str]) -> list[str]:

@@ -3,13 +3,15 @@
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from jaxseg.writer import write_atomic
 
+KINDS = ("clusters", "retrieval", "hierarchy")  # of scores
+_MANY = "many_to_one_accuracy"
 _PARTITION = {"accuracy": "Acc", "miou": "mIoU"}
 _NAMED = ("arrays", "fitted")  # the fields of a result that are arrays by name
 _SPREAD = ("alignment", "uniformity", "prototype_uniformity", "prototype_cosine")
@@ -44,7 +46,7 @@ class Result:
         kind: of the scores, a key of KINDS; those of two kinds are never compared.
         arrays: what pictures of the whole split want, by name.
         fitted: what the probe was fitted to, by name; empty where it looks labels up.
-        protocol: what has to be known to compare the scores; of results that were read again.
+        protocol: what has to be known to compare the scores; {} before they are kept.
     """
 
     name: str
@@ -165,32 +167,60 @@ def _nan(value: float | None) -> float:
     return float("nan") if value is None else value
 
 
-def score_table(results: list[Result]) -> str:
-    """Returns the results as tables for the terminal, percentages where they are fractions.
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Scores as text.
 
-    Each kind of score has a table of its own. Results that have learned from labels are marked by a
-    star.
+    Attributes:
+        heads: of the columns; rows: (title, cells) each.
+        title: what they are; note: what a mark in the rows means.
     """
-    kinds = {kind: [r for r in results if r.kind == kind] for kind in KINDS}
-    tables = [KINDS[kind](some) for kind, some in kinds.items() if some]
-    return "\n\n".join(tables)
+
+    heads: list[str]
+    rows: list[tuple[str, list[str]]]
+    title: str = ""
+    note: str = ""
+
+    def text(self) -> str:
+        """Returns lines of right-aligned columns behind the rows' titles."""
+        width = max(len(title) for title, _ in self.rows)
+        lines = [self.title] * bool(self.title) + ["  ".join([" " * width, *self.heads])]
+        for title, cells in self.rows:
+            aligned = [c.rjust(len(h)) for c, h in zip(cells, self.heads, strict=True)]
+            lines.append("  ".join([title.ljust(width), *aligned]))
+        return "\n".join(lines + [self.note] * bool(self.note))
 
 
-def _cluster_table(results: list[Result]) -> str:
-    columns = {
-        "accuracy": "Acc %",
-        "miou": "mIoU %",
-        "many_to_one_accuracy": "many-to-one Acc %",
-        "effective_clusters": "clusters in use",
-    }
-    parts = {f"{p}_{s}": f"{p} {h} %" for p in ("things", "stuff") for s, h in _PARTITION.items()}
+def score_table(results: list[Result]) -> str:
+    """Returns the tables of `score_tables` for the terminal."""
+    return "\n\n".join(table.text() for table in score_tables(results))
+
+
+def score_tables(results: list[Result], apart: bool = False) -> list[Table]:
+    """Returns the results as tables, percentages where they are fractions.
+
+    Each kind of score has a table of its own; where many-to-one is to be `apart`, so has that,
+    which is a column otherwise. Results that have learned from labels are marked by a star.
+    """
+    clusters, retrieval, hierarchy = ([r for r in results if r.kind == kind] for kind in KINDS)
+    tables = [_cluster_table(clusters, apart)] if clusters else []
+    if apart and any(_MANY in r.scalars for r in clusters):
+        tables.append(_many_to_one_table(clusters))
+    if retrieval:
+        tables.append(_retrieval_table(retrieval))
+    return tables + (_hierarchy_tables(hierarchy) if hierarchy else [])
+
+
+def _cluster_table(results: list[Result], apart: bool) -> Table:
+    columns = dict(_PARTITION) if apart else _PARTITION | {_MANY: "many-to-one Acc"}
+    parts = {f"{p}_{s}": f"{p} {h}" for p in ("things", "stuff") for s, h in _PARTITION.items()}
     parts = {key: head for key, head in parts.items() if any(key in r.scalars for r in results)}
     spread = [key for key in _SPREAD if any(key in r.scalars for r in results)]
     rows = [
         (
-            r.name + " *" * r.supervised,
+            _marked(r),
             [
-                *_percentages(r, list(columns)[:3]),
+                *_percentages(r, columns),
                 _used(r),
                 *_percentages(r, parts),
                 *(f"{r.scalars[key]:.2f}" if key in r.scalars else "-" for key in spread),
@@ -198,22 +228,35 @@ def _cluster_table(results: list[Result]) -> str:
         )
         for r in results
     ]
-    heads = [*columns.values(), *parts.values(), *(key.replace("_", " ") for key in spread)]
-    table = _table(heads, rows)
-    if any(r.supervised for r in results):
-        table += "\n* has learned from labels: an upper mark, not a segmentation without labels"
-    return table
+    heads = [
+        *(f"{head} %" for head in columns.values()),
+        "clusters in use",
+        *(f"{head} %" for head in parts.values()),
+        *(key.replace("_", " ") for key in spread),
+    ]
+    labelled = any("accuracy" in r.scalars for r in results)
+    title = "Clusters, each matched with a class of its own (Hungarian)" if labelled else "Clusters"
+    return Table(heads, rows, title * apart, _note(results))
 
 
-def _retrieval_table(results: list[Result]) -> str:
-    rows = [(r.name, [*_percentages(r, ("accuracy", "miou")), _used(r)]) for r in results]
-    return (
-        "Retrieval: classes looked up in labelled training images; not to be compared with scores "
-        "of clusters\n" + _table(["Acc %", "mIoU %", "classes in use"], rows)
+def _many_to_one_table(results: list[Result]) -> Table:
+    rows = [(_marked(r), _percentages(r, (_MANY, "many_to_one_miou"))) for r in results]
+    title = (
+        "Many-to-one: each cluster stands for its most frequent class; more clusters score higher"
     )
+    return Table([f"{head} %" for head in _PARTITION.values()], rows, title, _note(results))
 
 
-def _hierarchy_table(results: list[Result]) -> str:
+def _retrieval_table(results: list[Result]) -> Table:
+    rows = [(r.name, [*_percentages(r, ("accuracy", "miou")), _used(r)]) for r in results]
+    title = (
+        "Retrieval: classes looked up in labelled training images; not to be compared with scores "
+        "of clusters"
+    )
+    return Table(["Acc %", "mIoU %", "classes in use"], rows, title)
+
+
+def _hierarchy_tables(results: list[Result]) -> list[Table]:
     """Returns a table for each label map, or one of the groups alone without labels."""
     found: dict[str, dict[tuple[str, str], dict[str, float]]] = {}
     groups: dict[tuple[str, str], float] = {}
@@ -238,15 +281,17 @@ def _hierarchy_table(results: list[Result]) -> str:
         ]
         regions = f", against regions of {label!r}" if label else ""
         title = f"Levels of groups within each image, finest first{regions}"
-        tables.append(title + "\n" + _table(["groups", *(f"{m} %" for m in measures)], rows))
-    return "\n\n".join(tables)
+        tables.append(Table(["groups", *(f"{m} %" for m in measures)], rows, title))
+    return tables
 
 
-KINDS: dict[str, Callable[[list[Result]], str]] = {
-    "clusters": _cluster_table,
-    "retrieval": _retrieval_table,
-    "hierarchy": _hierarchy_table,
-}
+def _marked(result: Result) -> str:
+    return result.name + " *" * result.supervised
+
+
+def _note(results: list[Result]) -> str:
+    marked = any(r.supervised for r in results)
+    return "* has learned from labels: an upper mark, not a segmentation without labels" * marked
 
 
 def _percentages(result: Result, names: Iterable[str]) -> list[str]:
@@ -258,15 +303,5 @@ def _percent(value: float | None) -> str:
 
 
 def _used(result: Result) -> str:
-    used, of = (result.scalars[name] for name in ("effective_clusters", "clusters"))
-    return f"{used:.1f} of {of:.0f}"
-
-
-def _table(heads: list[str], rows: list[tuple[str, list[str]]]) -> str:
-    """Returns lines of right-aligned columns behind the rows' titles."""
-    width = max(len(title) for title, _ in rows)
-    lines = ["  ".join([" " * width, *heads])]
-    for title, cells in rows:
-        aligned = [c.rjust(len(h)) for c, h in zip(cells, heads, strict=True)]
-        lines.append("  ".join([title.ljust(width), *aligned]))
-    return "\n".join(lines)
+    used, of = (result.scalars.get(name) for name in ("effective_clusters", "clusters"))
+    return "-" if used is None else f"{used:.1f} of {of:.0f}"

@@ -2,7 +2,8 @@
 
 A work directory holds config.json, checkpoints/ (to go on from), best/ (with
 train.select='lowest_loss'), final/ (the state that is evaluated), metrics.jsonl, tensorboard/,
-evaluation/ (scores and samples by evaluator), parameters.txt and report/ (pictures).
+evaluation/ (scores and samples by evaluator), parameters.txt, versions.json and report/ (index.html
+and pictures).
 """
 
 import dataclasses
@@ -25,7 +26,7 @@ from jaxseg.processes import is_first, wait_for_all
 from jaxseg.sections import TrainSection, call, read_config
 from jaxseg.sharding import layout, make_mesh, place
 from jaxseg.train import Hook, Loop, conclude, init_optimiser, make_step
-from jaxseg.workdir import claim_workdir, init_from
+from jaxseg.workdir import claim_workdir, init_from, keep_versions
 from jaxseg.writer import Silent, Writer, write_atomic
 
 # Of the picture of similar pixels: images with a pixel to search for, and images to search in.
@@ -171,6 +172,8 @@ class Run:
         if self.final.latest() is not None:
             print("This run is trained already; another --workdir starts a new one.")
             return True
+        if is_first():
+            keep_versions(self.workdir)
         checkpoints = Checkpoints(self.workdir / "checkpoints", self.train.keep)
         state = self.untrained
         if self.train.init_from and checkpoints.latest() is None:
@@ -232,14 +235,15 @@ class Run:
         """
         results = []
         for name, (section, evaluator) in self.evaluators.items():
-            result = evaluator.run(self.predictor(section.model), self.eval_key)
+            protocol = self._protocol(name)
+            found = evaluator.run(self.predictor(section.model), self.eval_key)
+            results.append(dataclasses.replace(found, protocol=protocol))
             if is_first():
-                record.save_result(self.workdir / "evaluation", result, self._protocol(name))
-            results.append(result)
+                record.save_result(self.workdir / "evaluation", found, protocol)
         if pictures:
+            self._draw_similar_pixels()
             if is_first():
                 report.write(self.workdir, results)
-            self._draw_similar_pixels()
         wait_for_all("evaluated")
         return results
 
@@ -250,8 +254,10 @@ class Run:
             self.predictor("trained"), stream(test, SEARCHED_FOR), stream(test, SEARCHED)
         )
         if is_first():
+            directory = self.workdir / "report"
+            directory.mkdir(exist_ok=True)
             figure = report.figures.similar_pixels(found)
-            figure.savefig(self.workdir / "report" / "similar_pixels.png", dpi=110)
+            figure.savefig(directory / "similar_pixels.png", dpi=110)
 
     def predictor(self, model: str) -> Predict:
         """Returns the jitted `predict` of a key of `build.MODELS`, "trained" in its final state."""

@@ -193,3 +193,12 @@ def divide(values: Mapping[str, Any], record: type) -> tuple[dict[str, Any], dic
     names = {field.name for field in dataclasses.fields(record)}
     own = {k: v for k, v in values.items() if k in names}
     return own, {k: v for k, v in values.items() if k not in names}
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns the values of nested sections by their path, "optim.learning_rate"."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        nested = isinstance(value, dict)
+        flat |= flatten(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return flat

@@ -1,23 +1,27 @@
 """Work directories: which config one belongs to, and what a run takes from another's."""
 
+import importlib.metadata
 import inspect
 import json
 import pathlib
+import platform
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jaxseg import __version__
 from jaxseg.checkpoint import Checkpoints, latest_step
 from jaxseg.core import Array, PyTree, State, UserError
 from jaxseg.data import SOURCES
 from jaxseg.methods import METHODS
 from jaxseg.optim import make_optimiser
 from jaxseg.processes import is_first
-from jaxseg.sections import DataSection, TrainSection
+from jaxseg.sections import DataSection, TrainSection, flatten
 from jaxseg.writer import write_atomic
 
+_PROGRAMS = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 # What may differ between the runs that share a work directory: it changes no trained number. (The
 # hash of the weights may not, wherever their file lies.)
 MAY_CHANGE: tuple[str, ...] = (
@@ -58,7 +62,7 @@ def claim_workdir(
     stored = json.loads(path.read_text())
     # Through JSON, so that tuples compare with the lists they are stored as.
     now, before = (
-        _flatten(json.loads(json.dumps(with_defaults(tree), default=list)))
+        flatten(json.loads(json.dumps(with_defaults(tree), default=list)))
         for tree in (sections, stored)
     )
     ignored = MAY_CHANGE + unknown
@@ -76,6 +80,14 @@ def claim_workdir(
             + "\nGive another --workdir, or set them back to go on with that run."
         )
     return stored
+
+
+def keep_versions(workdir: pathlib.Path) -> None:
+    """Writes versions.json: what trains the run, of which versions, on which devices."""
+    found = {name: importlib.metadata.version(name) for name in _PROGRAMS}
+    found |= {"jaxseg": __version__, "python": platform.python_version()}
+    found["devices"] = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+    write_atomic(workdir / "versions.json", json.dumps(found, indent=2) + "\n")
 
 
 def with_defaults(sections: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,14 +112,6 @@ def with_defaults(sections: Mapping[str, Any]) -> dict[str, Any]:
 
 def _below(key: str, prefixes: Iterable[str]) -> bool:
     return any(key == prefix or key.startswith(prefix + ".") for prefix in prefixes)
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        nested = isinstance(value, dict)
-        flat |= _flatten(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
-    return flat
 
 
 def init_from(state: State, workdir: str, groups: tuple[str, ...]) -> tuple[State, list[str]]:

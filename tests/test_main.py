@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -42,6 +43,8 @@ def check_run(workdir, result, evaluators, labelled=True):
     for picture in ("samples", "curves"):
         pixels = np.asarray(Image.open(workdir / "report" / f"{picture}.png").convert("RGB"))
         assert pixels.std() > 10
+    assert "Retrieval gallery" in (workdir / "report" / "index.html").read_text()
+    assert json.loads((workdir / "versions.json").read_text())["jax"] == jax.__version__
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert [r["step"] for r in rows if "train/loss" in r] == [1, 2, 3, 4]
     assert [r["step"] for r in rows if "monitor/entropy" in r] == [2, 4]

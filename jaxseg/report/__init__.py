@@ -1,107 +1,64 @@
-"""The report of a run: pictures below WORKDIR/report, drawn from what the run has written.
+"""The report of a run: WORKDIR/report/index.html, and its pictures as PNG files beside it.
 
-A section takes the work directory's results and metrics and gives figures by file name; later ones
-are added to SECTIONS.
+Both are drawn from what the run has written. A section is a function from that to a value
+(`contents`), to which later ones are added; `page` makes HTML of the values.
 """
 
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
-from matplotlib.figure import Figure
+import matplotlib
 
-from jaxseg.record import Result, load_results
-from jaxseg.report import figures, segments
+from jaxseg.record import Result
+from jaxseg.report import comparison, contents, figures, page
+from jaxseg.report.contents import SECTIONS
 from jaxseg.report.figures import strips
-from jaxseg.writer import read_metrics
+from jaxseg.report.parts import pictures
+from jaxseg.report.recorded import Recorded
+from jaxseg.writer import write_atomic
 
-__all__ = ["SECTIONS", "strips", "write"]
+__all__ = ["PAGE", "SECTIONS", "compare", "figures", "strips", "write"]
 
-Section = Callable[[Sequence[Result], Sequence[dict]], Mapping[str, Figure]]
-
-
-def _curves(results: Sequence[Result], metrics: Sequence[dict]) -> Mapping[str, Figure]:
-    del results
-    return {"curves": figures.curves(metrics)} if metrics else {}
-
-
-def _confusion(results: Sequence[Result], metrics: Sequence[dict]) -> Mapping[str, Figure]:
-    del metrics
-    return {
-        f"confusion_{r.name}": figures.confusion_matrix(r) for r in results if r.counts is not None
-    }
-
-
-def _samples(results: Sequence[Result], metrics: Sequence[dict]) -> Mapping[str, Figure]:
-    del metrics
-    # Results over other images or labels (an earlier evaluation's, say) get a grid of their own.
-    groups: dict[tuple, list[Result]] = {}
-    for result in results:
-        images = tuple(image.tobytes() for image in result.samples.images)
-        if result.kind != "hierarchy":
-            groups.setdefault((result.kind, images, result.classes), []).append(result)
-    names = [f"samples_{n}" if n else "samples" for n in range(len(groups))]
-    return {n: figures.sample_grid(g) for n, g in zip(names, groups.values(), strict=True)}
-
-
-def _restitched(results: Sequence[Result], metrics: Sequence[dict]) -> Mapping[str, Figure]:
-    del metrics
-    drawn = [r for r in results if figures.squares_of(r, 0) != (1, 1)]
-    # One image of them all, and large: whether the squares' borders show can be seen nowhere else.
-    return {"restitched": figures.sample_grid(drawn, count=1, width=5.0)} if drawn else {}
-
-
-def _embedding(results: Sequence[Result], metrics: Sequence[dict]) -> Mapping[str, Figure]:
-    del metrics
-    drawn = [r for r in results if "prototypes" in r.samples.extra]
-    # Results that differ in what is done after the features (a CRF, say) show the same.
-    return {"embedding": figures.embedding(drawn[0])} if drawn else {}
-
-
-def _smoothness(results: Sequence[Result], metrics: Sequence[dict]) -> Mapping[str, Figure]:
-    drawn = [r for r in results if "delta_histogram" in r.samples.extra]
-    if not drawn:
-        return {}
-    title = "smoothness penalty delta of pairs within an image"
-    # Of the last training batch that was logged; a batch of one cluster alone has none.
-    if found := [row["train/bimodality"] for row in metrics if row.get("train/bimodality")]:
-        title += f"\nSarle's bimodality coefficient: {found[-1]:.3f}"
-    return {"smoothness": figures.histogram(drawn[0], "delta_histogram", title, (0.0, 1.0))}
-
-
-def _segments(results: Sequence[Result], metrics: Sequence[dict]) -> Mapping[str, Figure]:
-    del metrics
-    drawn: dict[str, Figure] = {}
-    for result in results:
-        if result.kind != "hierarchy":
-            continue
-        drawn[f"hierarchy_{result.name}"] = segments.hierarchy(result)
-        for name in segments.names(result, segments.ATTENTION):
-            title = f"{name.replace('/', '_')}_{result.name}"
-            drawn[title] = segments.attention(result, name)
-        if len(result.samples.images) > 1:
-            drawn[f"neighbours_{result.name}"] = segments.neighbours(result)
-        if result.arrays:
-            drawn[f"segments_{result.name}"] = segments.segment_embedding(result)
-    return drawn
-
-
-SECTIONS: tuple[Section, ...] = (
-    _samples, _restitched, _curves, _confusion, _embedding, _smoothness, _segments,
-)  # fmt: skip
+PAGE = "index.html"
 
 
 def write(workdir: pathlib.Path, results: Sequence[Result] | None = None) -> list[pathlib.Path]:
-    """Draws every section of the run in `workdir`; returns the PNG files in order.
+    """Writes the report of the run in `workdir`; returns its PNG files in order.
 
     `results` are those of one evaluation; default: all that lie in the work directory.
+
+    Raises:
+        UserError: a file of the run cannot be read.
     """
-    results = load_results(workdir / "evaluation") if results is None else results
-    metrics = read_metrics(workdir / "metrics.jsonl")
+    run = Recorded.read(workdir, results)
+    with _plain_text():
+        sections = [section(run) for section in SECTIONS]
     directory = workdir / "report"
     directory.mkdir(exist_ok=True)
     paths = []
-    for section in SECTIONS:
-        for name, figure in section(results, metrics).items():
-            paths.append(directory / f"{name}.png")
-            figure.savefig(paths[-1], dpi=110)
+    for section in sections:
+        for picture in pictures(section.parts):
+            paths.append(directory / f"{picture.name}.png")
+            paths[-1].write_bytes(picture.png)
+    write_atomic(directory / PAGE, page.render(run.name, contents.summary(run), sections))
     return paths
+
+
+def compare(workdirs: Sequence[pathlib.Path], out: pathlib.Path) -> None:
+    """Writes a page `out` that shows the runs in work directories beside one another.
+
+    Raises:
+        UserError: a file of a run cannot be read.
+    """
+    found = [Recorded.read(workdir) for workdir in workdirs]
+    runs = dict(zip(comparison.names_of(found), found, strict=True))
+    with _plain_text():
+        sections = comparison.sections(runs)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(out, page.render("Comparison", comparison.summary(runs), sections))
+
+
+def _plain_text() -> AbstractContextManager[None]:
+    """Makes matplotlib take names as they are: a class may be called "$x", which is no formula."""
+    return matplotlib.rc_context({"text.parse_math": False})

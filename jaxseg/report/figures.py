@@ -42,15 +42,21 @@ def paint(labels: np.ndarray, colours: np.ndarray) -> np.ndarray:
     return table[np.where(labels < 0, len(colours), labels)]
 
 
-def rows_of(result: Result) -> list[tuple[np.ndarray, ...]]:
-    """Returns (image, label, prediction) in matched colours, without label where there is none."""
-    chosen = cluster_classes(result)
+def row_of(result: Result, number: int) -> tuple[np.ndarray, ...]:
+    """Returns (image, label, prediction) of a sample in matched colours; a label if there is one.
+
+    Each is u8[H W 3].
+    """
+    chosen, samples = cluster_classes(result), result.samples
     colours = palette(int(max(chosen.max(initial=0) + 1, len(result.classes))))
-    samples, rows = result.samples, []
-    for i, (image, prediction) in enumerate(zip(samples.images, samples.predictions, strict=True)):
-        label = [paint(samples.labels[i], colours)] if samples.labels else []
-        rows.append((image[..., :3], *label, paint(prediction, colours[chosen])))
-    return rows
+    label = [paint(samples.labels[number], colours)] if samples.labels else []
+    prediction = paint(samples.predictions[number], colours[chosen])
+    return samples.images[number][..., :3], *label, prediction
+
+
+def rows_of(result: Result) -> list[tuple[np.ndarray, ...]]:
+    """Returns the row of each sample."""
+    return [row_of(result, number) for number in range(len(result.samples.images))]
 
 
 def strips(result: Result) -> np.ndarray:
@@ -129,27 +135,37 @@ def confusion_matrix(result: Result) -> Figure:
     return figure
 
 
-def curves(rows: Sequence[dict]) -> Figure:
-    """The loss and its terms by step, and how many clusters are in use."""
-    names = [
-        n
-        for n in dict.fromkeys(k for row in rows for k in row)
-        if n.startswith(("train/", "monitor/effective"))
-        and n not in ("train/images_per_second", "train/skipped_steps", "train/refit_seconds")
-    ]
-    columns = 3
+def curves(runs: Mapping[str, Sequence[dict]], names: Sequence[str]) -> Figure:
+    """Metrics by step, each with a line for each run; of several runs the legend tells them apart.
+
+    `runs` are the rows of metrics.jsonl by the run's name.
+    """
+    columns = min(3, len(names))
     lines = -(-len(names) // columns)
-    figure = Figure(figsize=(4 * columns, 2.6 * lines), layout="constrained")
+    # A legend takes room of its own, a line for each three runs.
+    more = 0.3 * -(-len(runs) // 3) * (len(runs) > 1)
+    figure = Figure(figsize=(4 * columns, 2.6 * lines + more), layout="constrained")
     axes = list(figure.subplots(lines, columns, squeeze=False).flat)
+    colours = [f"C{number % 10}" for number in range(len(runs))]  # matplotlib's, made for lines
     for axis, name in zip(axes, names, strict=False):
-        points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
-        # A single point makes no line.
-        axis.plot(*zip(*points, strict=True), linewidth=1.2, marker="." * (len(points) == 1))
-        axis.set_title(name.split("/", 1)[1].replace("_", " "), fontsize=10)
+        for (run, rows), colour in zip(runs.items(), colours, strict=True):
+            points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
+            # A single point makes no line.
+            marker = "." * (len(points) == 1)
+            axis.plot(
+                *zip(*points, strict=True), linewidth=1.2, marker=marker, color=colour, label=run
+            )
+        axis.set_title(
+            name.removeprefix("train/").removeprefix("monitor/").replace("_", " "), fontsize=10
+        )
         axis.set_xlabel("step", fontsize=8)
         axis.grid(alpha=0.3)
     for axis in axes[len(names) :]:
         axis.set_axis_off()
+    if len(runs) > 1:
+        # Not of the axes' lines, for not every run has every metric.
+        handles = [Patch(color=c, label=n) for c, n in zip(colours, runs, strict=True)]
+        figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8)
     return figure
 
 

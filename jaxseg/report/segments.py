@@ -60,25 +60,45 @@ def tinted(image: np.ndarray, groups: np.ndarray) -> np.ndarray:
     return shown.astype(np.uint8)
 
 
+def level_titles(result: Result) -> list[str]:
+    """Returns what the pictures of `level_pictures` show."""
+    return ["base segments", *[f"level {i}" for i in range(1, levels_of(result))]]
+
+
+def level_pictures(result: Result, image: int) -> list[np.ndarray]:
+    """Returns u8[H W 3] of each level of a sample: borders of base segments, then tinted groups."""
+    shown = result.samples.images[image][..., :3]
+    first, *others = (result.samples.extra[name][image] for name in names(result, _LEVEL))
+    base = shown.copy()
+    base[borders(first)] = 255
+    return [base, *[tinted(shown, groups) for groups in others]]
+
+
+def label_pictures(result: Result, image: int) -> list[tuple[str, np.ndarray]]:
+    """Returns (name, u8[H W 3]) of each label map of a sample; the first is that of the classes.
+
+    Parts and instances have colours of their own: the legend is of the classes.
+    """
+    labels, classes = names(result, _LABEL), len(result.classes)
+    colours, pictures = palette(classes + 32), []
+    for name in labels:
+        own = colours if name == labels[0] else colours[classes:]
+        label = result.samples.extra[name][image]
+        picture = paint(np.where(label < 0, -1, label % len(own)), own)
+        pictures.append((name.rpartition("/")[2], picture))
+    return pictures
+
+
 def hierarchy(result: Result, rows: int = 6) -> Figure:
     """Images with the borders of their base segments, each level, and the labelled regions."""
-    samples, levels, labels = result.samples, names(result, _LEVEL), names(result, _LABEL)
-    classes = len(result.classes)
-    colours = palette(classes + 32)
-    titles = ["image", "base segments", *[f"level {i}" for i in range(1, len(levels))]]
+    samples, labels = result.samples, names(result, _LABEL)
+    colours = palette(len(result.classes))
+    titles = ["image", *level_titles(result)]
     titles += [name.rpartition("/")[2] for name in labels]
     pictures = []
     for i, image in enumerate(samples.images[:rows]):
-        shown = image[..., :3]
-        base = shown.copy()
-        base[borders(samples.extra[levels[0]][i])] = 255
-        row = [shown, base, *[tinted(shown, samples.extra[name][i]) for name in levels[1:]]]
-        for name in labels:
-            # Parts and instances have colours of their own: the legend is of the classes.
-            own = colours if name == labels[0] else colours[classes:]
-            label = samples.extra[name][i]
-            row.append(paint(np.where(label < 0, -1, label % len(own)), own))
-        pictures.append(row)
+        row = [image[..., :3], *level_pictures(result, i)]
+        pictures.append([*row, *(picture for _, picture in label_pictures(result, i))])
     figure = _grid(pictures, titles, result.name)
     if labels:
         handles = [
@@ -96,7 +116,7 @@ def hierarchy(result: Result, rows: int = 6) -> Figure:
 def attention(result: Result, name: str, rows: int = 4, columns: int = 12) -> Figure:
     """Images with the maps of each query, those with the most attention first."""
     samples = result.samples
-    maps = [x.astype(np.float32) for x in samples.extra[name][:rows]]
+    maps = [_unpadded(result, name, i) for i in range(min(rows, len(samples.images)))]
     order = np.argsort(-np.mean([x.mean(axis=(0, 1)) for x in maps], axis=0))[:columns]
     shape = samples.images[0].shape
     figure, axes = _axes(len(maps), 1 + len(order), shape[0] / shape[1])
@@ -114,6 +134,16 @@ def attention(result: Result, name: str, rows: int = 4, columns: int = 12) -> Fi
         axis.set_title(f"query {query}", fontsize=9)
     figure.suptitle(f"{result.name}: {name.replace('/', ' of queries, ')}", fontsize=10)
     return figure
+
+
+def _unpadded(result: Result, name: str, image: int) -> np.ndarray:
+    """Returns a map f32[h w n] of a sample without the cells that see but padding."""
+    found = result.samples.extra[name][image].astype(np.float32)
+    real = result.samples.extra.get("real")
+    if real is None:
+        return found
+    height, width = np.ceil(np.asarray(found.shape[:2]) * real[image].astype(float) - 0.01)
+    return found[: int(height), : int(width)]
 
 
 def neighbours(result: Result, queries: int = 4, count: int = 5) -> Figure:
