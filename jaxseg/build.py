@@ -106,6 +106,17 @@ def make_data(values: Mapping[str, Any], seed: int, mesh: Mesh, labels: bool) ->
     return Data(section, pipeline, train, splits[section.test_split], regions)
 
 
+def open_training(values: Mapping[str, Any]) -> Source:
+    """Returns the training split of the section `data`, as images alone.
+
+    Raises:
+        UserError: it is not there, or the section does not fit its data set.
+    """
+    own, rest = divide(values, DataSection)
+    section = call("data", DataSection, own)
+    return _open_splits(section, rest)[section.train_split]
+
+
 def _open_splits(section: DataSection, rest: dict[str, Any]) -> dict[str, Source]:
     """Returns the training and the test split by name; `rest` are the fields of their source."""
     opener = pick("data.name", section.name, SOURCES)

@@ -89,7 +89,10 @@ class Segmentation:
     _cells: Cells = dataclasses.field(repr=False)
     # The levels i32[h' w'], with the cells of their own that the image covers.
     _levels: tuple[tuple[np.ndarray, Cells], ...] = dataclasses.field(repr=False)
-    _find_features: Callable[[], np.ndarray] = dataclasses.field(repr=False)
+    # Features and attention; None where the image was predicted in tiles.
+    _find_maps: Callable[[], tuple[np.ndarray, dict[str, np.ndarray]]] | None = dataclasses.field(
+        repr=False
+    )
 
     @property
     def size(self) -> tuple[int, int]:
@@ -138,13 +141,35 @@ class Segmentation:
         return tuple(cells.nearest(level, self.size, window) for level, cells in self._levels)
 
     @functools.cached_property
+    def _maps(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        if self._find_maps is None:
+            raise UserError(
+                "The image was predicted in tiles, of which no features are kept; segment a part of"
+                " it, or load with a smaller resize."
+            )
+        return self._find_maps()
+
+    @property
+    def is_tiled(self) -> bool:
+        """Whether the image was predicted in tiles, so that it has no levels and no features."""
+        return self._find_maps is None
+
+    @property
     def features(self) -> np.ndarray:
         """f32[h w D] of length 1, of the network's cells; found by another pass when asked for.
 
         Raises:
             UserError: the image was predicted in tiles.
         """
-        return self._find_features()
+        return self._maps[0]
+
+    @property
+    def attention(self) -> dict[str, np.ndarray]:
+        """Attention maps f32[h w n] of n queries by the level that they group; as `features`.
+
+        Empty for a method whose groups come from no attention.
+        """
+        return self._maps[1]
 
     @functools.cached_property
     def pixels(self) -> np.ndarray:

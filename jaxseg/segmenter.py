@@ -24,6 +24,7 @@ from jaxseg import mosaic
 from jaxseg.core import Array, Output, PyTree, State, UserError
 from jaxseg.data.images import from_array, from_pillow, read_image
 from jaxseg.image_shapes import largest_array, least_side, padded, round_up
+from jaxseg.report.segments import ATTENTION
 from jaxseg.segmentation import Cells, Segmentation
 from jaxseg.trained import Trained
 from jaxseg.views.geometry import EvalView
@@ -101,7 +102,7 @@ class Segmenter:
         self._state: State = jax.device_put(trained.state)
         self._fitted: PyTree = jax.device_put(trained.fitted)
         self._predict = jax.jit(self._scores_and_levels, static_argnames=("grid", "levels"))
-        self._features = jax.jit(self._unit_features)
+        self._maps = jax.jit(self._features_and_attention)
 
     @overload  # a path is a sequence too, of paths
     def __call__(self, images: Picture) -> Segmentation: ...  # type: ignore[overload-overlap]
@@ -222,14 +223,17 @@ class Segmenter:
             span = [side / padded * n for side, padded, n in real]
             return Cells((span[0], span[1]), self.trained.section.upsample)
 
-        def features() -> np.ndarray:
+        def real(found: np.ndarray) -> np.ndarray:
+            height, width = np.ceil(cells(found[0]).span).astype(int)
+            return found[0, :height, :width]
+
+        def maps() -> tuple[np.ndarray, dict[str, np.ndarray]]:
             padded = mosaic.cut(one.working, (0, 0, *one.shape))
-            found = np.asarray(self._features(self._state, padded[None])[0])
-            height, width = np.ceil(cells(found).span).astype(int)
-            return found[:height, :width]
+            features, attention = jax.device_get(self._maps(self._state, padded[None]))
+            return real(features), {name: real(found) for name, found in attention.items()}
 
         known = tuple((level, cells(level)) for level in levels)
-        return self._made(one.image, scores, cells(scores), known, features)
+        return self._made(one.image, scores, cells(scores), known, maps)
 
     def _tiled_image(self, one: _Waiting) -> Segmentation:
         size = one.working.shape[0], one.working.shape[1]
@@ -241,17 +245,11 @@ class Segmenter:
             parts = (mosaic.cut(one.working, window) for window in windows)
             return (scores for scores, _ in self._batched(parts, False, grid))
 
-        def features() -> np.ndarray:
-            raise UserError(
-                "The image was predicted in tiles, of which no features are kept; segment a part of"
-                " it, or load with a smaller resize."
-            )
-
         overlap = tile[0] // _SHARE, tile[1] // _SHARE
         scores = mosaic.blend(size, tile, overlap, cell, predict)
         span = size[0] / cell, size[1] / cell
         cells = Cells(span, self.trained.section.upsample)
-        return self._made(one.image, scores, cells, (), features)
+        return self._made(one.image, scores, cells, (), None)
 
     def _made(
         self,
@@ -259,9 +257,9 @@ class Segmenter:
         scores: np.ndarray,
         cells: Cells,
         levels: tuple[tuple[np.ndarray, Cells], ...],
-        features: Callable[[], np.ndarray],
+        maps: Callable[[], tuple[np.ndarray, dict[str, np.ndarray]]] | None,
     ) -> Segmentation:
-        return Segmentation(image, self.names, self.colours, scores, cells, levels, features)
+        return Segmentation(image, self.names, self.colours, scores, cells, levels, maps)
 
     def _cell(self, size: tuple[int, int], tile: tuple[int, int]) -> int:
         """Returns the pixels along the cells on which the tiles of an image of `size` are blended.
@@ -302,8 +300,14 @@ class Segmenter:
             scores = jax.image.resize(scores, shape, "bilinear")  # averages where it shrinks
         return scores, output.levels if levels else ()
 
-    def _unit_features(self, state: State, image: Array) -> Array:
-        """Returns features f32[B h w D] of length 1; a feature of 0 stays so."""
-        features: Any = self.trained.method.predict(state, image).features
+    def _features_and_attention(self, state: State, image: Array) -> tuple[Array, dict[str, Array]]:
+        """Returns features f32[B h w D] of length 1, a feature of 0 staying so, and attention."""
+        output: Output = self.trained.method.predict(state, image)
+        features: Any = output.features
         length = jnp.linalg.norm(features, axis=-1, keepdims=True)
-        return features / jnp.maximum(length, 1e-12)
+        attention = {
+            name.removeprefix(ATTENTION): found
+            for name, found in output.aux.items()
+            if name.startswith(ATTENTION)
+        }
+        return features / jnp.maximum(length, 1e-12), attention

@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxseg import build
 from jaxseg.checkpoint import latest_step
+from jaxseg.cluster_names import given_names
 from jaxseg.core import Method, PyTree, State, UserError
 from jaxseg.evaluation.probes import PROBES, Argmax, Cluster
 from jaxseg.models.array_file import digest, read_arrays, write_arrays
@@ -39,7 +40,8 @@ class Trained:
     Attributes:
         method, state: `state.opt_state` is empty.
         probe: what makes scores of outputs; fitted: what it was fitted to, by name.
-        names: of the K clusters: the class that each was matched with, or "cluster 3".
+        names: of the K clusters: as they were given (`cluster_names`), or the class that each was
+            matched with, or "cluster 3".
         colours: u8[K 3], those of the report.
         view: the geometry of the images that were scored.
         section: of the entry of `evals`; that of a model which was never scored has the defaults.
@@ -93,6 +95,11 @@ class Trained:
         """Stands for what the model computes; that of a work directory is that of its bundle."""
         return digest(self._arrays, self._text | {"format": FORMAT})
 
+    @functools.cached_property
+    def clusters(self) -> str:
+        """Stands for the clusters, whatever they are called: the sha256 of the arrays."""
+        return digest(self._arrays, {})
+
     @property
     def _arrays(self) -> dict[str, np.ndarray]:
         trees = {name: getattr(self.state, name) for name in _TREES}
@@ -144,14 +151,17 @@ def _from_workdir(workdir: pathlib.Path, entry: str) -> Trained:
     }
     fitted = result.fitted if result else {}
     trees = {name: getattr(state, name) for name in _TREES} | {"fitted": fitted}
-    return _assemble(_flatten(trees), meta)
+    arrays = _flatten(trees)
+    if given := given_names(workdir, meta["entry_name"], lambda: digest(arrays, {})):
+        meta["names"] = given
+    return _assemble(arrays, meta)
 
 
 def _method_and_data(
     method: Mapping[str, Any], data: Mapping[str, Any]
 ) -> tuple[Method, DataSection]:
-    section = call("data", DataSection, _tuples(_own(data)))
-    return build.make_method(_tuples(dict(method))), section
+    section = call("data", DataSection, as_tuples(_own(data)))
+    return build.make_method(as_tuples(dict(method))), section
 
 
 def _own(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,11 +169,11 @@ def _own(data: Mapping[str, Any]) -> dict[str, Any]:
     return divide(data, DataSection)[0]
 
 
-def _tuples(value: Any) -> Any:
+def as_tuples(value: Any) -> Any:
     """Returns what JSON has made of a config with lists as tuples, as they were."""
     if isinstance(value, dict):
-        return {key: _tuples(item) for key, item in value.items()}
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+        return {key: as_tuples(item) for key, item in value.items()}
+    return tuple(map(as_tuples, value)) if isinstance(value, list) else value
 
 
 def _abstract(method: Method, data: DataSection) -> State:
@@ -267,13 +277,13 @@ def _assemble(arrays: Mapping[str, np.ndarray], meta: dict[str, Any]) -> Trained
         for name, array in arrays.items()
         if name.startswith("fitted/")
     }
-    own, rest = divide(_tuples(meta["entry"]), EvalSection)
+    own, rest = divide(as_tuples(meta["entry"]), EvalSection)
     section = call("evals", EvalSection, own)
     probe = call("evals", PROBES[section.probe], rest)
     names, colours = meta["names"], meta["colours"]
-    if names is None:
-        count = _clusters(method, like, data)
-        names, colours = [f"cluster {k}" for k in range(count)], palette(count)
+    if colours is None:
+        colours = palette(_clusters(method, like, data))
+        names = names or [f"cluster {k}" for k in range(len(colours))]
     view = build.make_eval_view(data) if meta["view"] is None else EvalView(**meta["view"])
     return Trained(
         method, state, probe, fitted, tuple(names), np.asarray(colours, np.uint8), view, section,
