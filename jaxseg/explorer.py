@@ -22,7 +22,7 @@ from jaxseg.cluster_names import check_names, keep_names
 from jaxseg.core import UserError
 from jaxseg.data.images import decode_image
 from jaxseg.report.figures import paint, palette
-from jaxseg.report.parts import encode
+from jaxseg.report.parts import encode, smaller
 from jaxseg.report.segments import borders, outlined
 from jaxseg.segment_index import CLUSTERS, SegmentIndex, feature_of, groupings
 from jaxseg.segmentation import Segmentation
@@ -186,10 +186,4 @@ def _painted(groups: np.ndarray) -> np.ndarray:
 
 def _shown(pixels: np.ndarray, exact: bool = False) -> str:
     """Returns a picture u8[H W 3] as a data URI, made smaller where it is large."""
-    picture = Image.fromarray(np.ascontiguousarray(pixels))
-    share = min(1.0, _SIDE / max(picture.size))
-    if share < 1:
-        width, height = (max(1, round(side * share)) for side in picture.size)
-        rule = Image.Resampling.NEAREST if exact else Image.Resampling.BILINEAR
-        picture = picture.resize((width, height), rule)
-    return encode(np.asarray(picture))
+    return encode(smaller(pixels, _SIDE, exact), exact)

@@ -15,13 +15,13 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 from skimage.measure import label as connected
 
 from jaxseg import build
 from jaxseg.commands.bar import Bar
 from jaxseg.data.source import Source
 from jaxseg.evaluate_hierarchy import group_features
+from jaxseg.report.parts import smaller
 from jaxseg.segmentation import Segmentation
 from jaxseg.segmenter import Segmenter
 from jaxseg.trained import as_tuples
@@ -159,7 +159,7 @@ def make_index(
                 features.setdefault(name, []).append(means)
                 image = np.full_like(numbered, len(index.images))
                 places.setdefault(name, []).append(np.stack([image, numbered], axis=1))
-            index.images.append(_small(found.image[..., :3], False))
+            index.images.append(smaller(found.image[..., :3], _SIDE, exact=False))
     index.features.update({name: np.concatenate(some) for name, some in features.items()})
     index.places.update({name: np.concatenate(some) for name, some in places.items()})
     return index
@@ -177,15 +177,7 @@ def _segments(
         few = renumbered[np.where(groups < 0, len(sizes), groups)]
         means = group_features(found.features, few)[: len(kept)]
         numbers = np.arange(len(kept), dtype=np.int32)
-        yield name, _small(few, True), numbers, means.astype(np.float16)
-
-
-def _small(pixels: np.ndarray, exact: bool) -> np.ndarray:
-    """Returns an image u8[H W 3], or a map i32[H W] if it is `exact`, of at most _SIDE pixels."""
-    share = min(1.0, _SIDE / max(pixels.shape[:2]))
-    height, width = (max(1, round(side * share)) for side in pixels.shape[:2])
-    rule = Image.Resampling.NEAREST if exact else Image.Resampling.BILINEAR
-    return np.asarray(Image.fromarray(pixels).resize((width, height), rule))
+        yield name, smaller(few, _SIDE, exact=True), numbers, means.astype(np.float16)
 
 
 def feature_of(found: Segmentation, inside: np.ndarray) -> np.ndarray:

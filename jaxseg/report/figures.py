@@ -108,7 +108,7 @@ def confusion_matrix(result: Result) -> Figure:
     order = np.argsort(np.where(result.match < 0, len(result.classes), result.match), kind="stable")
     counts = result.counts[order].astype(np.float64)
     shares = counts / np.maximum(counts.sum(axis=0, keepdims=True), 1)
-    size = 2 + 0.5 * max(shares.shape)
+    size = min(2 + 0.5 * max(shares.shape), 60)  # inches
     figure = Figure(figsize=(size + 1, size), layout="constrained")
     axis = figure.subplots()
     picture = axis.imshow(shares.T, vmin=0, vmax=1, cmap="Blues")

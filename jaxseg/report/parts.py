@@ -7,6 +7,7 @@ import base64
 import dataclasses
 import io
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -17,6 +18,7 @@ from jaxseg.record import Table
 _DPI = 110
 _QUALITY = 85  # of WebP with losses
 _LONGEST = 512  # pixels of a layer's longer side
+_WIDEST = 4096  # the same of a drawing, on the page; WebP has no more than 16,383
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,26 +46,26 @@ class Picture:
     @property
     def uri(self) -> str:
         """The picture as a data URI: WebP, which takes a fraction of the PNG's bytes."""
-        return encode(np.asarray(Image.open(io.BytesIO(self.png)).convert("RGB")))
+        picture = Image.open(io.BytesIO(self.png)).convert("RGB")
+        picture.thumbnail((_WIDEST, _WIDEST))
+        return encode(np.asarray(picture))
 
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """One picture u8[H W 3] of a test image, to be laid over others of it."""
+    """One picture u8[H W 3] of a test image, to be laid over others of it.
+
+    Of an `exact` one every colour means something, and those between them nothing.
+    """
 
     title: str
     pixels: np.ndarray = dataclasses.field(repr=False)
+    exact: bool = False
 
     @property
     def uri(self) -> str:
         """The picture as a data URI, made smaller where it is large."""
-        picture = Image.fromarray(self.pixels)
-        if max(picture.size) > _LONGEST:
-            share = _LONGEST / max(picture.size)
-            size = [max(1, round(side * share)) for side in picture.size]
-            # The colours of labels mean something, and those between them nothing.
-            picture = picture.resize((size[0], size[1]), Image.Resampling.NEAREST)
-        return encode(np.asarray(picture))
+        return encode(smaller(self.pixels, _LONGEST, self.exact), self.exact)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,13 +139,27 @@ def pictures(parts: Sequence[Part]) -> Iterator[Picture]:
             yield from pictures(part.parts)
 
 
-def encode(pixels: np.ndarray) -> str:
+def smaller(pixels: np.ndarray, longest: int, exact: bool) -> np.ndarray:
+    """Returns an image u8[H W 3], or a map i32[H W], whose longer side has at most so many pixels.
+
+    An `exact` one has no values but those that it had.
+    """
+    share = min(1.0, longest / max(pixels.shape[:2]))
+    height, width = (max(1, round(side * share)) for side in pixels.shape[:2])
+    if (height, width) == pixels.shape[:2]:
+        return pixels
+    rule = Image.Resampling.NEAREST if exact else Image.Resampling.BILINEAR
+    return np.asarray(Image.fromarray(pixels).resize((width, height), rule))
+
+
+def encode(pixels: np.ndarray, exact: bool = False) -> str:
     """Returns a picture u8[H W 3] as a data URI, by the smaller of WebP's two ways.
 
-    Drawings and label maps are smaller without losses, photographs with.
+    Drawings are smaller without losses, photographs with. An `exact` one is kept as it is.
     """
-    picture, found = Image.fromarray(pixels), []
-    for options in ({"lossless": True}, {"quality": _QUALITY}):
+    picture, found = Image.fromarray(np.ascontiguousarray(pixels)), []
+    ways: list[dict[str, Any]] = [{"lossless": True}] + [{"quality": _QUALITY}] * (not exact)
+    for options in ways:
         stream = io.BytesIO()
         picture.save(stream, "WEBP", method=4, **options)
         found.append(stream.getvalue())

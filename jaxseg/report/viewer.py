@@ -53,7 +53,7 @@ def _layers(shown: _Shown, several: bool) -> Iterator[Layer]:
     Levels of `several` results are called after their result too.
     """
     first, number = shown[0]
-    yield Layer("image", np.ascontiguousarray(first.result.samples.images[number][..., :3]))
+    yield Layer("image", first.result.samples.images[number][..., :3])
     hierarchies = [(one, number) for one, number in shown if one.result.kind == "hierarchy"]
     for one, number in hierarchies:
         titles = segments.level_titles(one.result)
@@ -62,12 +62,12 @@ def _layers(shown: _Shown, several: bool) -> Iterator[Layer]:
             yield Layer(f"{one.name}: {title}" if several else title, pixels)
     for one, number in shown:
         if one.result.kind != "hierarchy":
-            yield Layer(one.name, figures.row_of(one.result, number)[-1])
+            yield Layer(one.name, figures.row_of(one.result, number)[-1], exact=True)
     for one, number in hierarchies[:1]:
         for title, pixels in segments.label_pictures(one.result, number):
-            yield Layer(f"label: {title}", pixels)
+            yield Layer(f"label: {title}", pixels, exact=True)
     if not hierarchies and first.result.samples.labels is not None:
-        yield Layer("label", figures.row_of(first.result, shown[0][1])[1])
+        yield Layer("label", figures.row_of(first.result, shown[0][1])[1], exact=True)
 
 
 def _legend(shown: _Shown) -> list[tuple[str, np.ndarray]]:

@@ -1,17 +1,21 @@
 """The page of a run shows what the run has recorded, is one file, and is safe."""
 
+import base64
 import dataclasses
 import html.parser
+import io
 import json
 import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from jaxseg import report
 from jaxseg.core import UserError
 from jaxseg.record import Result, Samples, save_result
 from jaxseg.report.__main__ import main
+from jaxseg.report.parts import Layer, Picture
 
 CLASSES = ("sky", "road")
 NASTY = '<img src=x onerror=alert(1)> "$x^{" </script>'
@@ -252,3 +256,28 @@ def test_what_a_user_gets_wrong(tmp_path):
     (run / "config.json").write_text("{")
     with pytest.raises(UserError, match=r"config.json is no JSON .* restore it"):
         main([str(run)])
+
+
+def test_colours_of_labels_are_exact_and_large_pictures_small():
+    def decoded(uri):
+        return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))))
+
+    colours = np.random.default_rng(0).integers(0, 256, (5, 3), np.uint8)
+    noise = colours[np.random.default_rng(1).integers(0, 5, (30, 700))]
+    found = decoded(Layer("label", noise, exact=True).uri)
+    assert found.shape == (22, 512, 3)
+    assert {tuple(c) for c in found.reshape(-1, 3)} <= {tuple(c) for c in colours}
+    small = noise[:, :20]
+    np.testing.assert_array_equal(decoded(Layer("label", small, exact=True).uri), small)
+    stream = io.BytesIO()
+    Image.new("RGB", (20_000, 40)).save(stream, "PNG")  # more than WebP can hold
+    assert decoded(Picture("wide", stream.getvalue(), "wide").uri).shape == (8, 4096, 3)
+
+
+def test_smoothness_has_a_section(tmp_path):
+    plain = clusters("smooseg")
+    extra = {"delta_histogram": [np.arange(10, dtype=np.float16)] * 2}
+    samples = dataclasses.replace(plain.samples, extra=extra)
+    workdir = make_run(tmp_path / "run", [dataclasses.replace(plain, samples=samples)])
+    report.write(workdir)
+    assert "Smoothness" in read(workdir / "report" / "index.html").titles
