@@ -264,6 +264,8 @@ def following(run: Recorded) -> Section:
         rows.append(("score it (again), by the config it was trained with", score))
         predict = f"python -m jaxseg.predict --model={where} IMAGES --out=OUT"
         rows.append(("segment your own images", predict))
+        demo = f"python -m jaxseg.demo --model={where}"
+        rows.append(("look through it in the browser, and name its clusters", demo))
         bundle = f"python -m jaxseg.bundle {where} --out=model.safetensors"
         rows.append(("make one file of it, to take elsewhere", bundle))
     rows.append(("draw this page again", f"python -m jaxseg.report {where}"))
