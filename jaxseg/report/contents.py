@@ -66,7 +66,7 @@ def samples(run: Recorded) -> Section:
         # else.
         grid = figures.sample_grid(drawn, count=1, width=5.0)
         parts.append(Picture.drawn("restitched", grid, "an image put together from squares"))
-    return Section("Test images", parts, "Drag the slider from the image to its label.")
+    return Section("Test images", parts)
 
 
 def _drawn_in_squares(result: Result) -> bool:
