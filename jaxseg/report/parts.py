@@ -17,6 +17,7 @@ from jaxseg.record import Table
 
 _DPI = 110
 _QUALITY = 85  # of WebP with losses
+_SMALL, _FEW = 2**18, 4096  # pixels; colours
 _LONGEST = 512  # pixels of a layer's longer side
 _WIDEST = 4096  # the same of a drawing, on the page; WebP has no more than 16,383
 
@@ -155,12 +156,18 @@ def smaller(pixels: np.ndarray, longest: int, exact: bool) -> np.ndarray:
 def encode(pixels: np.ndarray, exact: bool = False) -> str:
     """Returns a picture u8[H W 3] as a data URI, by the smaller of WebP's two ways.
 
-    Drawings are smaller without losses, photographs with. An `exact` one is kept as it is.
+    What has few colours is smaller without losses, a photograph with. An `exact` one is kept as it
+    is.
     """
-    picture, found = Image.fromarray(np.ascontiguousarray(pixels)), []
-    ways: list[dict[str, Any]] = [{"lossless": True}] + [{"quality": _QUALITY}] * (not exact)
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    ways: list[dict[str, Any]] = [{"lossless": True}, {"quality": _QUALITY}]
+    if exact:
+        ways = ways[:1]
+    elif picture.width * picture.height > _SMALL and not picture.getcolors(_FEW):
+        ways = ways[1:]  # trying the other would take a second
+    found = []
     for options in ways:
         stream = io.BytesIO()
-        picture.save(stream, "WEBP", method=4, **options)
+        picture.save(stream, "WEBP", **options)
         found.append(stream.getvalue())
     return "data:image/webp;base64," + base64.b64encode(min(found, key=len)).decode()
