@@ -21,6 +21,7 @@ from typing import Any
 
 import jinja2
 
+from jaxseg import compiled
 from jaxseg.core import UserError
 from jaxseg.explorer import Explorer
 from jaxseg.segment_index import LIMIT, open_index
@@ -60,6 +61,7 @@ _STATIC = {
 def main(argv: list[str]) -> None:
     """Runs the command line until it is interrupted."""
     arguments = _parser().parse_args(argv)
+    compiled.keep()
     try:
         serve(arguments)
     except UserError as error:
