@@ -1,18 +1,19 @@
 # make demo: set up, train on the embedded scenes, show scores and pictures.
-# make test: set up, then lint, types and tests.
+# make test: set up, then lint, types, documentation and tests.
+# make docs: the pages of docs as a site, build/docs/docs/index.html; a broken link fails.
 
 PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 PIP = $(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint types tests smoke
+.PHONY: demo test lint types docs tests smoke
 
 demo: $(VENV)/.ready
 	$(RUN) -m jaxseg.main --config=configs/hsg_scenes.py --workdir=runs/demo \
 	    --config.train.steps=200
 
-test: lint types tests
+test: lint types docs tests
 
 lint: $(VENV)/.ready-dev
 	$(RUN) -m ruff check .
@@ -21,6 +22,9 @@ lint: $(VENV)/.ready-dev
 
 types: $(VENV)/.ready-dev
 	$(RUN) -m mypy
+
+docs: $(VENV)/.ready-dev
+	$(RUN) -m sphinx --quiet --fail-on-warning --keep-going --nitpicky -c docs . build/docs
 
 tests: $(VENV)/.ready-dev
 	$(RUN) -m pytest -n 2 --dist=loadfile --durations=40

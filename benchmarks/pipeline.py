@@ -1,6 +1,6 @@
 """Images/s of decoding and cropping JPEGs, as JSON: files and packed shards against plain OpenCV.
 
-python benchmarks/pipeline.py --repeats=5
+python benchmarks/pipeline.py --repeats=5 --batch=32
 
 For images of 480 x 360 and of 2048 x 1024 (those of JAXSEG_DATA/camvid, resized; drawn ones without
 it) it measures, in one and in two threads and processes:
@@ -40,8 +40,8 @@ from jaxseg.data.pipeline import Pipeline
 from jaxseg.data.source import Source
 from jaxseg.views.geometry import EvalView, TrainView
 
-SIZES = {"480x360": (360, 480, 256), "2048x1024": (1024, 2048, 128)}  # height, width, images
-CROP, BATCH = 320, 8
+SIZES = {"480x360": (360, 480, 512), "2048x1024": (1024, 2048, 128)}  # height, width, images
+CROP = 320
 Run = Callable[[int], tuple[float, float]]  # seconds and processor seconds of a number of images
 AHEAD = 3  # batches that the pipeline keeps ready, beside two for each thread and process
 
@@ -92,10 +92,10 @@ def opencv_threads(folder: pathlib.Path, threads: int) -> Run:
     return run
 
 
-def pipeline(source: Source, threads: int, workers: int) -> Run:
+def pipeline(source: Source, batch: int, threads: int, workers: int) -> Run:
     """Returns what times a number of images through the input pipeline."""
     batches = Pipeline(
-        source=source, view=TrainView(crop=CROP), eval_view=EvalView(), batch_size=BATCH, seed=0,
+        source=source, view=TrainView(crop=CROP), eval_view=EvalView(), batch_size=batch, seed=0,
         mesh=Mesh(np.array(jax.devices()[:1]), ("data",)), threads=threads, workers=workers,
         prefetch=threads,
     ).batches(0)  # fmt: skip
@@ -104,15 +104,15 @@ def pipeline(source: Source, threads: int, workers: int) -> Run:
         for _ in itertools.islice(batches, AHEAD + 2 * (threads + workers)):
             pass  # read ahead while the others were measured; they do not count
         began = clocks()
-        for batch in itertools.islice(batches, count // BATCH):
-            assert batch.image is not None
-            batch.image.block_until_ready()
+        for placed in itertools.islice(batches, count // batch):
+            assert placed.image is not None
+            placed.image.block_until_ready()
         return tuple(clocks() - began)
 
     return run
 
 
-def variants(folder: pathlib.Path, top: pathlib.Path) -> dict[str, Run]:
+def variants(folder: pathlib.Path, top: pathlib.Path, batch: int) -> dict[str, Run]:
     """Returns what is measured, by name."""
     made: dict[str, Run] = {}
     sources: dict[str, Source] = {"files": open_folder(str(folder))}
@@ -124,22 +124,22 @@ def variants(folder: pathlib.Path, top: pathlib.Path) -> dict[str, Run]:
     for number in (1, 2):
         made[f"opencv_threads_{number}"] = opencv_threads(folder, number)
         for name, source in sources.items():
-            made[f"{name}_threads_{number}"] = pipeline(source, number, 0)
+            made[f"{name}_threads_{number}"] = pipeline(source, batch, number, 0)
     for name, source in sources.items():
         for number in (1, 2):
             # With workers, each process has one thread.
-            made[f"{name}_workers_{number}"] = pipeline(source, 1, number)
+            made[f"{name}_workers_{number}"] = pipeline(source, batch, 1, number)
     return made
 
 
-def measure(height: int, width: int, count: int, repeats: int) -> dict[str, object]:
+def measure(height: int, width: int, count: int, batch: int, repeats: int) -> dict[str, object]:
     """Returns images/s of every variant, and ratios to OpenCV with as many threads."""
     with tempfile.TemporaryDirectory() as top:
         folder = pathlib.Path(top, "files")
         write_images(folder, height, width, count)
-        runs = variants(folder, pathlib.Path(top))
+        runs = variants(folder, pathlib.Path(top), batch)
         for run in runs.values():
-            run(4 * BATCH)  # files into memory, processes started
+            run(4 * batch)  # files into memory, processes started
         rates: dict[str, list[float]] = {name: [] for name in runs}
         cpu: dict[str, list[float]] = {name: [] for name in runs if "threads" in name}
         for _ in range(repeats):
@@ -164,11 +164,13 @@ def measure(height: int, width: int, count: int, repeats: int) -> dict[str, obje
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--batch", type=int, default=32, help="images in a batch")
     arguments = parser.parse_args()
+    batch = arguments.batch
     cv2.setNumThreads(1)
-    found = {name: measure(*size, arguments.repeats) for name, size in SIZES.items()}
+    found = {name: measure(*size, batch, arguments.repeats) for name, size in SIZES.items()}
     print(
-        json.dumps({"crop": CROP, "batch_size": BATCH, "cores": os.cpu_count()} | found, indent=2)
+        json.dumps({"crop": CROP, "batch_size": batch, "cores": os.cpu_count()} | found, indent=2)
     )
 
 
