@@ -9,8 +9,8 @@ through python -m jaxseg.convert with --mean=0.5,0.5,0.5 --std=0.5,0.5,0.5.
 The thresholds are those that --mode=suggest_thresholds proposes here; the released code's default
 collapses to one cluster. Hardware: two CPU cores, about 10 minutes, most of it evaluation with the
 CRF, and as many before the first run for the features that --config.data.tokens=DIR keeps.
-Published: none. Measured: Acc 72.5, mIoU 32.6, with CRF 79.6 and 38.9 (mean of seeds
-0 and 1; benchmarks/RESULTS.md).
+Published: none. Measured: Acc 72.5, mIoU 32.2, with CRF 79.5 and 38.1 (mean of seeds
+0, 1, 2; benchmarks/RESULTS.md).
 """
 
 from configs import frozen_base, smooseg_base

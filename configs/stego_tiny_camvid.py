@@ -10,8 +10,8 @@ It COLLAPSES here: on this backbone's features STEGO's published weights and shi
 stego_base.STREETS as well) lead to one or two clusters.
 
 Hardware: one CPU core, shared, 12 minutes with the CRF, and 4 before the first run for the
-features that --config.data.tokens=DIR keeps. Published: none. Measured: Acc 31.8, mIoU 3.6, with
-CRF 30.1 and 2.9 (seed 0; benchmarks/RESULTS.md).
+features that --config.data.tokens=DIR keeps. Published: none. Measured: Acc 31.6, mIoU 3.5, with
+CRF 30.1 and 3.1 (mean of seeds 0, 1, 2; benchmarks/RESULTS.md).
 """
 
 from configs import frozen_base, stego_base
