@@ -1,8 +1,8 @@
 """Train and evaluate: python -m jaxseg.main --config=configs/infoseg_scenes.py
 
 Flags: --config (with overrides such as --config.optim.learning_rate=3e-4), --workdir (default
-runs/CONFIG) and --mode (train, evaluate what a work directory holds, robustness of the same, or
-suggest_thresholds).
+runs/CONFIG) and --mode (train, evaluate what a work directory holds, robustness of the same,
+suggest_thresholds, or sweep_k).
 Starting again with the same command goes on where the run stopped.
 """
 
@@ -21,18 +21,35 @@ from jaxseg import compiled, processes, record, report, robustness, thresholds
 from jaxseg.core import UserError
 from jaxseg.run import Run
 from jaxseg.sections import check_keys
+from jaxseg.sweep import command as sweep
+from jaxseg.sweep.measures import CLUSTERS, Settings
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run lives; default: runs/CONFIG.")
 MODE = flags.DEFINE_enum(
     "mode",
     "train",
-    ["train", "evaluate", "robustness", "suggest_thresholds"],
-    "Train, evaluate a run, score it on disturbed test images, or search SmooSeg's thresholds "
-    "without labels by short runs.",
+    ["train", "evaluate", "robustness", "suggest_thresholds", "sweep_k"],
+    "Train, evaluate a run, score it on disturbed test images, search SmooSeg's thresholds by "
+    "short runs, or look for the number of clusters; the last two without labels.",
 )
 TRIAL_STEPS = flags.DEFINE_integer(
-    "trial_steps", 300, "Steps of each short run of --mode=suggest_thresholds.", lower_bound=1
+    "trial_steps",
+    300,
+    "Steps of each short run of --mode=suggest_thresholds or --mode=sweep_k.",
+    lower_bound=1,
+)
+SWEEP_CLUSTERS = flags.DEFINE_list(
+    "sweep_clusters", list(map(str, CLUSTERS)), "Numbers that --mode=sweep_k tries."
+)
+SWEEP_SEEDS = flags.DEFINE_integer(
+    "sweep_seeds", 3, "Clusterings or runs of --mode=sweep_k with each number.", lower_bound=2
+)
+SWEEP_ENTRY = flags.DEFINE_string(
+    "sweep_entry",
+    "",
+    "Entry of evals, with probe='cluster', that --mode=sweep_k probes; default: short runs of a "
+    "method that has `clusters` among its fields, else the first such entry of the trained model.",
 )
 
 
@@ -91,6 +108,15 @@ def main(argv: list[str]) -> None:
     if MODE.value == "suggest_thresholds":
         suggestion = thresholds.search(CONFIG.value, workdir / "thresholds", TRIAL_STEPS.value)
         print(suggestion.table())
+        return
+    if MODE.value == "sweep_k":
+        settings = Settings(
+            clusters=sweep.parse_clusters(SWEEP_CLUSTERS.value),
+            seeds=SWEEP_SEEDS.value,
+            steps=TRIAL_STEPS.value,
+            entry=SWEEP_ENTRY.value,
+        )
+        print(sweep.sweep_config(CONFIG.value, workdir, settings).table())
         return
     run = Run(CONFIG.value, workdir, MODE.value)
     print(run.describe(), flush=True)

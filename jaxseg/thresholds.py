@@ -8,7 +8,6 @@ there are only two values. So the pair of the highest coefficient is taken among
 enough of their clusters in use.
 """
 
-import copy
 import dataclasses
 import itertools
 import math
@@ -19,6 +18,7 @@ from ml_collections import ConfigDict
 
 from jaxseg.core import UserError
 from jaxseg.run import Run
+from jaxseg.short_runs import short_run
 from jaxseg.writer import read_metrics
 
 # The released values lie on the grid: (-0.02, 0.5) COCO and Cityscapes, (0.1, 0.5) Potsdam, and
@@ -158,15 +158,9 @@ def trial_config(
     config: ConfigDict, workdir: pathlib.Path, steps: int, beta_within: float, beta_across: float
 ) -> ConfigDict:
     """Returns the config of one short run: nothing of it reads labels."""
-    trial = copy.deepcopy(config)
+    trial = short_run(config, steps)
     trial.method.update(beta_within=beta_within, beta_across=beta_across)
-    trial.method.online_probes = None
-    trial.optim.groups = ConfigDict({"prototypes": config.optim.groups.prototypes})
     trial.data.tokens = config.data.tokens or str(workdir / "tokens")
-    trial.train.update(
-        steps=steps, epochs=0, save_every=steps, log_every=min(50, steps), monitor_every=steps
-    )
-    trial.evals = ConfigDict()
     return trial
 
 
