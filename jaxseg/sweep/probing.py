@@ -4,7 +4,7 @@ Each seed has images, cells and starts of its own, and all of them name the same
 images, so that their agreement says whether another collection of images gives the same clusters.
 """
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 import numpy as np
@@ -47,7 +47,7 @@ def sweep_features(
     return decide(trials), centroids
 
 
-def can_be_probed(probe: Any) -> bool:
+def can_be_probed(probe: Any) -> TypeGuard[Cluster]:
     """Says whether a probe clusters features by their direction, as all of this does."""
     return isinstance(probe, Cluster) and probe.metric == "spherical"
 
