@@ -44,10 +44,17 @@ def training_segments(method: SegmentMethod, state: State, batch: Batch) -> seg.
             f"{type(method).__name__} has no segments in training, or its batches have no regions; "
             "look at HSG or SegSort with data.regions set."
         )
-    count, views, height, width = batch.regions.shape
-    features = method.predict(state, batch.image.reshape(count * views, height, width, -1)).features
+    return jax.jit(_training_segments, static_argnums=0)(method, state, batch.image, batch.regions)
+
+
+def _training_segments(
+    method: SegmentMethod, state: State, image: Array, regions: Array
+) -> seg.Segments:
+    """`training_segments` of images u8[B V H W Ch] and regions i32[B V H W]."""
+    count, views = image.shape[:2]
+    features = method.predict(state, image.reshape(count * views, *image.shape[2:])).features
     features = features.reshape(count, views, *features.shape[1:])
-    return seg.segments_of_views(features, batch.regions, method.grid, method.rounds, method.slots)
+    return seg.segments_of_views(features, regions, method.grid, method.rounds, method.slots)
 
 
 def feature_colours(features: Array | np.ndarray) -> np.ndarray:
@@ -74,7 +81,10 @@ def view_figure(batch: Batch, segments: seg.Segments | None = None, rows: int = 
     """
     images = np.asarray(batch.image)[..., :3]
     columns = [(f"view {v}", images[:, v]) for v in range(images.shape[1])]
-    maps = {"regions": batch.regions, "segments": None if segments is None else segments.slot}
+    maps: dict[str, Array | None] = {"regions": batch.regions}
+    if segments is not None:
+        padding = segments.slot == segments.mask.shape[1]
+        maps["segments"] = jnp.where(padding, -1, segments.slot)
     for name, found in maps.items():
         if found is not None:
             for v in range(images.shape[1]):

@@ -38,7 +38,7 @@ def test_explore(tmp_path):
     assert len(pictures) == 4
     text = "".join(o.get("text", "") + str(o.get("data", {}).get("text/plain")) for o in outputs)
     assert "HSG on scenes: 8 training and 8 test images, 3 steps of 2 images" in text
-    assert {"L_f_E", "L_f_1", "L_f_2", "L_mod_1", "L_col_2"} <= set(re.findall(r"'(\w+)'", text))
+    assert {"L_f_E", "L_f_1", "L_f_2", "segments"} <= set(re.findall(r"'(\w+)'", text))
     assert text.count("traced: float32[1,2,8,8,8]") == 1
     assert len(re.findall(r"features \(1, 2, 8, 8, 8\) of length (0\.9999|1)", text)) == 1
     jitted, slow = map(float, re.search(r"jitted (\S+) and not (\S+)", text).groups())
