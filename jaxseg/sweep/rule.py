@@ -40,6 +40,7 @@ RULE = (
 )
 _NOISES = 3.0  # a largest excess of so many standard deviations is structure
 _VOTES = 2  # of the criteria have to show it
+_NEAR = 0.1  # a score so little below the best is said to be nearly as good
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +89,12 @@ class Sweep:
     best: int | None
 
     @property
+    def near(self) -> tuple[int, ...]:
+        """The other K whose score is hardly below that of the best."""
+        least = self.scores.get(self.best or 0, math.nan) - _NEAR
+        return tuple(k for k, score in self.scores.items() if k != self.best and score >= least)
+
+    @property
     def verdict(self) -> str:
         """What is recommended, in a sentence or two."""
         if not any(trial.sound for trial in self.trials):
@@ -97,9 +104,11 @@ class Sweep:
                 "No K is recommended: fewer than two of the three criteria are clearly above those "
                 "of a cloud without clusters."
             )
+        near = ", ".join(str(k) for k in self.near)
+        hint = f" Nearly as good: {near}." if near else ""
         ends = {self.trials[0].clusters: "smaller", self.trials[-1].clusters: "larger"}
-        more = ends.get(self.best)
-        hint = f" It is an end of the sweep: try {more} numbers as well." if more else ""
+        if more := ends.get(self.best):
+            hint += f" It is an end of the sweep: try {more} numbers as well."
         return f"K = {self.best} is recommended, by {', '.join(self.voters)}.{hint}"
 
     def table(self) -> str:
@@ -134,6 +143,7 @@ class Sweep:
         ]
         return {
             "recommended": self.best,
+            "nearly_as_good": list(self.near),
             "verdict": self.verdict,
             "rule": RULE,
             "criteria": CRITERIA,

@@ -76,6 +76,14 @@ def test_the_table_and_the_record_say_the_same():
     assert record["criteria"].keys() == CRITERIA.keys()
 
 
+def test_what_is_nearly_as_good_is_said():
+    found = decide([trial(2, 0.46), trial(4), trial(8, 0.2), trial(16, 0.4)])
+    assert found.near == (2, 16)
+    assert "Nearly as good: 2, 16." in found.verdict
+    assert found.record()["nearly_as_good"] == [2, 16]
+    assert decide([trial(k, collapsed=True) for k in (2, 4)]).near == ()
+
+
 def test_an_end_of_the_sweep_is_said():
     up = decide([trial(2, 0.2, 0.2, 0.2), trial(4)])
     assert up.best == 4
