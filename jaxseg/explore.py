@@ -27,7 +27,8 @@ def start(run: Run) -> tuple[State, Step]:
     that a step can be taken again.
     """
     state = init_optimiser(jax.tree.map(jnp.copy, run.untrained), run.transforms)
-    return state, jax.jit(make_step(run.method, run.transforms, run.key))
+    key = jax.random.fold_in(run.key, 0)  # as the loop
+    return state, jax.jit(make_step(run.method, run.transforms, key))
 
 
 def training_segments(method: SegmentMethod, state: State, batch: Batch) -> seg.Segments:

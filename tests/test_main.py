@@ -127,6 +127,7 @@ def test_camvid(tmp_path, real_data):
         (("--config.method.negatives=4",), "use a larger batch"),
         (("--config.method.bound=jds",), "method.bound is 'jds'; it is one of jsd, dv"),
         (("--config.data.batch_size=6",), "data.batch_size is 6, which 4 devices do not divide"),
+        (("--mode=sweep_k", "--sweep_clusters=4,two"), "--sweep_clusters names 'two'"),
     ],
 )
 def test_what_a_user_gets_wrong_ends_in_one_message(tmp_path, flags, message):

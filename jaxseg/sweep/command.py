@@ -41,7 +41,7 @@ def sweep_config(config: ConfigDict, workdir: pathlib.Path, settings: Settings) 
     """
 
     def report(trial: Trial) -> None:
-        print(f"tried {trial}", flush=True)
+        print(trial, flush=True)
 
     method = pick("method.name", config.method.get("name", ""), METHODS)
     if not settings.entry and "clusters" in inspect.signature(method).parameters:

@@ -2,10 +2,10 @@
 
 No criterion that needs no labels can be taken at its word. The silhouette likes two clusters, for
 few and far ones are easily told apart; the agreement of several runs likes few as well, because
-there is less to disagree about; the modularity of a graph of nearest neighbours likes many, because
-all that it counts is near. So each is compared with what k-means makes, with as many clusters, of
-points that have none: one cloud with the mean and the covariance of the features, a Gaussian on the
-sphere. What is left above that, the excess, is what the rule reads:
+there is less to disagree about; and the modularity of a graph of nearest neighbours has a favourite
+of its own, some four to six, where there is nothing to find. So each is compared with what k-means
+makes, with as many clusters, of points that have none: one cloud with the mean and the covariance
+of the features, a Gaussian on the sphere. What is left above that, the excess, is what is read:
 
     A criterion shows structure where its largest excess over all K is above three times its noise,
     the standard deviation of the criterion over the clouds without clusters. Unless two of the
@@ -64,6 +64,11 @@ class Trial:
     def excess(self, criterion: str) -> float:
         """Returns how far the criterion is above its mean on clouds without clusters."""
         return self.found[criterion] - float(np.mean(self.references[criterion]))
+
+    def __str__(self) -> str:
+        """In a line: each criterion, and in brackets its excess."""
+        cells = [f"{c} {self.found[c]:.3f} ({self.excess(c):+.3f})" for c in CRITERIA]
+        return f"K = {self.clusters}: {', '.join(cells)}"
 
     @property
     def sound(self) -> bool:
