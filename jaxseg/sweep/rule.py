@@ -122,11 +122,12 @@ class Sweep:
         lines = ["  ".join(["  K", *heads, "score", "clusters in use"])]
         for trial in self.trials:
             cells = [f"{trial.found[c]:8.3f} ({trial.excess(c):+.3f})".rjust(18) for c in CRITERIA]
-            score = self.scores[trial.clusters]
+            score = _finite(self.scores[trial.clusters])
+            cells.append("    -" if score is None else f"{score:5.2f}")
             note = "  <- recommended" if trial.clusters == self.best else ""
             note = "  collapsed" if trial.collapsed else note
             lines.append(
-                "  ".join([f"{trial.clusters:3d}", *cells, f"{score:5.2f}"])
+                "  ".join([f"{trial.clusters:3d}", *cells])
                 + f"  {trial.effective_clusters:15.1f}{note}"
             )
         lines.append("In brackets: above what a cloud without clusters has. " + self.verdict)
