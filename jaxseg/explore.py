@@ -123,10 +123,10 @@ def level_figure(images: Array | np.ndarray, output: Output, rows: int = 3) -> F
 def term_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
     """The metrics of steps taken by hand, in the order of `history`, as training draws its own."""
     rows = [
-        {"step": step} | {f"train/{name}": float(value) for name, value in metrics.items()}
+        {"step": step} | {name: float(value) for name, value in metrics.items()}
         for step, metrics in enumerate(history, 1)
     ]
-    return figures.curves(rows)
+    return figures.curves({"steps": rows}, sorted(history[0]))
 
 
 def resized(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -44,6 +44,13 @@ def test_columns_are_those_that_there_is_something_for():
     assert [title for title in titles if title] == ["image", "features", "clusters"]
 
 
+def test_terms_are_drawn_by_step():
+    history = [{"loss": jnp.float32(3), "L": jnp.float32(1)}, {"loss": 2.0, "L": 4.0}]
+    axes = [axis for axis in explore.term_figure(history).axes if axis.lines]
+    assert [axis.get_title() for axis in axes] == ["L", "loss"]
+    np.testing.assert_array_equal(axes[1].lines[0].get_xydata(), [[1, 3], [2, 2]])
+
+
 def test_methods_without_segments():
     method = METHODS["infoseg"](clusters=3)
     state = State(step=jnp.zeros(()), params={}, extra={}, frozen={})
