@@ -6,6 +6,7 @@ python -m jaxseg.commands.to_onnx BUNDLE OUT SAID HEIGHT WIDTH LEVELS
 import json
 import pathlib
 import sys
+from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
@@ -14,6 +15,9 @@ import jax2onnx
 import numpy as np
 import onnx
 import onnxruntime
+from jax import export
+from jax.extend import core
+from jax.interpreters import partial_eval
 
 from jaxseg.core import UserError
 from jaxseg.portable import Portable, Size, check_apart, compare
@@ -44,18 +48,15 @@ def convert(portable: Portable, out: pathlib.Path, size: Size) -> dict[str, Any]
     """
     name = type(portable.trained.method).__name__
     names = sorted(jax.eval_shape(portable, portable.images(1, size)))
-
-    def outputs(image: jax.Array) -> tuple[jax.Array, ...]:
-        found = portable(image)
-        return tuple(found[name] for name in names)
-
+    (batch,) = export.symbolic_shape("b")
+    images = portable.images(batch, size)
     elsewhere = "take it elsewhere as --format=stablehlo"
-    (batch,) = jax.export.symbolic_shape("b")
     try:
         model = jax2onnx.to_onnx(
-            outputs, [portable.images(batch, size)], model_name=f"jaxseg {name}", opset=_OPSET,
+            _traced(portable, images, names), [images], model_name=f"jaxseg {name}", opset=_OPSET,
             input_names=["image"], output_names=names,
         )  # fmt: skip
+        flatten_pools(model.graph)
         content = model.SerializeToString()
         session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
         apart = [_apart(portable, session, names, portable.sample(size, n)) for n in _BATCHES]
@@ -68,7 +69,7 @@ def convert(portable: Portable, out: pathlib.Path, size: Size) -> dict[str, Any]
     worst = {name: max(one[name] for one in apart) for name in apart[0]}
     check_apart(worst, elsewhere)
     out.write_bytes(content)
-    facts = portable.describe(portable.images(batch, size))
+    facts = portable.describe(images)
     facts["versions"] |= {
         "jax2onnx": _CONVERTER, "onnx": onnx.__version__, "opset": _OPSET,
         "onnxruntime": onnxruntime.__version__,
@@ -79,6 +80,60 @@ def convert(portable: Portable, out: pathlib.Path, size: Size) -> dict[str, Any]
         "compared": worst,
         "example": (1, *size, portable.trained.data.channels),
     }
+
+
+def _traced(
+    portable: Portable, images: jax.ShapeDtypeStruct, names: list[str]
+) -> Callable[[jax.Array], list[jax.Array]]:
+    """Returns the function as its trace: the outputs of those names, and what they need alone.
+
+    jax2onnx knows the primitives of a trace better than the layers that made it.
+    """
+
+    def outputs(image: jax.Array) -> list[jax.Array]:
+        found = portable(image)
+        return [found[name] for name in names]
+
+    closed = jax.make_jaxpr(outputs)(images)
+    needed, _ = partial_eval.dce_jaxpr(closed.jaxpr, [True] * len(names), instantiate=True)
+    return core.jaxpr_as_fun(core.ClosedJaxpr(needed, closed.consts))
+
+
+def flatten_pools(graph: onnx.GraphProto) -> None:
+    """Makes max-poolings of rows and columns out of those of images [B H W C] as a whole.
+
+    jax2onnx writes the latter, Unsqueeze, Unsqueeze, MaxPool of four dimensions and Squeeze;
+    onnxruntime has none above three.
+    """
+    made = {output: node for node in graph.node for output in node.output}
+    for pool in [node for node in graph.node if node.op_type == "MaxPool"]:
+        fields = {field.name: list(field.ints) for field in pool.attribute}
+        kernel = fields["kernel_shape"]
+        if len(kernel) != 4 or (kernel[0], kernel[3]) != (1, 1):
+            continue
+        outer = made[pool.input[0]]
+        inner = made[outer.input[0]]
+        (after,) = (node for node in graph.node if pool.output[0] in node.input)
+        first, last = f"{pool.name}_channels_first", f"{pool.name}_pooled"
+        pads = fields.pop("pads", [0] * 8)
+        flat = {name: values[1:3] for name, values in fields.items() if len(values) == 4}
+        make = onnx.helper.make_node
+        new = [
+            make("Transpose", [inner.input[0]], [first], perm=[0, 3, 1, 2]),
+            make("MaxPool", [first], [last], pads=pads[1:3] + pads[5:7], **flat),
+            make("Transpose", [last], [after.output[0]], perm=[0, 2, 3, 1]),
+        ]
+        nodes = list(graph.node)
+        place = nodes.index(pool)
+        nodes[place : place + 1] = new
+        gone = inner, outer, after
+        del graph.node[:]
+        graph.node.extend(node for node in nodes if node not in gone)
+        used = {name for node in graph.node for name in node.input}
+        axes = {node.input[1] for node in gone} - used
+        constants = [one for one in graph.initializer if one.name not in axes]
+        del graph.initializer[:]
+        graph.initializer.extend(constants)
 
 
 def _apart(
