@@ -100,7 +100,7 @@ def export(arguments: argparse.Namespace) -> str:
     _check_room(portable, arguments.format)
     write = _write_stablehlo if arguments.format == "stablehlo" else _write_onnx
     facts = write(portable, out, arguments)
-    facts["left_out"] += _other_entries(arguments.model, portable.trained)
+    facts["left_out"] += other_entries(arguments.model, portable.trained)
     write_atomic(_beside(out), json.dumps(facts, indent=2, default=list) + "\n")
     return _report(out, facts)
 
@@ -129,7 +129,7 @@ def _write_stablehlo(
     size = _example(images)
     sample = portable.sample(size)
     wanted = jax.device_get(jax.jit(portable)(sample))
-    apart = compare(jax.device_get(jax.jit(again.call)(sample)), wanted)
+    apart = compare(jax.device_get(again.call(sample)), wanted)
     check_apart(apart)
     try:
         with new_file(out, len(content), "--out") as file:
@@ -163,7 +163,7 @@ def _exported(
             # Whatever stands in the way of symbolic sides, with those of a number it is not there;
             # an error of another cause comes again below.
             except Exception as error:
-                why = f"the network asks for the size ({_first_line(error)})"
+                why = f"its layers ask for a known one ({_first_line(error)})"
     (batch,) = jax_export.symbolic_shape("b")
     images = portable.images(batch, size or portable.default_size)
     return program(images), images, why
@@ -181,7 +181,7 @@ def _example(images: jax.ShapeDtypeStruct) -> Size:
     # A symbolic side is a multiple of its variable.
     step = int(str(height).split("*")[0])
     side = max(2, -(-_SAMPLED // step)) * step
-    return side, side + step
+    return side, side + -(-_SAMPLED // 4 // step) * step
 
 
 def _write_onnx(
@@ -192,7 +192,7 @@ def _write_onnx(
     return onnx_environment.convert(portable, out, size, arguments.python)
 
 
-def _other_entries(model: str, trained: Trained) -> list[str]:
+def other_entries(model: str, trained: Trained) -> list[str]:
     """Returns why the other entries of a run's evals are not in the file."""
     folder = pathlib.Path(model) / "evaluation"
     lines = []

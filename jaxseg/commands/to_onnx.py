@@ -3,6 +3,7 @@
 python -m jaxseg.commands.to_onnx BUNDLE OUT SAID HEIGHT WIDTH LEVELS
 """
 
+import hashlib
 import json
 import pathlib
 import sys
@@ -57,6 +58,7 @@ def convert(portable: Portable, out: pathlib.Path, size: Size) -> dict[str, Any]
             input_names=["image"], output_names=names,
         )  # fmt: skip
         flatten_pools(model.graph)
+        share_constants(model.graph)
         content = model.SerializeToString()
         session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
         apart = [_apart(portable, session, names, portable.sample(size, n)) for n in _BATCHES]
@@ -126,14 +128,40 @@ def flatten_pools(graph: onnx.GraphProto) -> None:
         nodes = list(graph.node)
         place = nodes.index(pool)
         nodes[place : place + 1] = new
-        gone = inner, outer, after
         del graph.node[:]
-        graph.node.extend(node for node in nodes if node not in gone)
-        used = {name for node in graph.node for name in node.input}
-        axes = {node.input[1] for node in gone} - used
-        constants = [one for one in graph.initializer if one.name not in axes]
-        del graph.initializer[:]
-        graph.initializer.extend(constants)
+        graph.node.extend(node for node in nodes if node not in (inner, outer, after))
+
+
+def share_constants(graph: onnx.GraphProto) -> None:
+    """Keeps one of equal constants, and none that nothing reads.
+
+    A network that sees images and their mirror images would have its weights twice.
+    """
+    first: dict[bytes, str] = {}
+    same = {}
+    for one in graph.initializer:
+        name, one.name = one.name, ""
+        same[name] = first.setdefault(hashlib.sha256(one.SerializeToString()).digest(), name)
+        one.name = name
+    used = _rename(graph, same) | {output.name for output in graph.output}
+    kept = [one for one in graph.initializer if one.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+
+
+def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> set[str]:
+    """Gives what nodes read other names, in graphs inside this one too; returns what they read."""
+    used = set()
+    for node in graph.node:
+        renamed = [names.get(name, name) for name in node.input]
+        del node.input[:]
+        node.input.extend(renamed)
+        used.update(renamed)
+        for field in node.attribute:
+            for inner in (field.g, *field.graphs):
+                used |= _rename(inner, names)
+                used.update(output.name for output in inner.output)
+    return used
 
 
 def _apart(

@@ -7,15 +7,20 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 from PIL import Image
 
+from jaxseg.build import batch_spec
 from jaxseg.commands import doctor_room
 from jaxseg.commands.doctor import Doctor
 from jaxseg.commands.doctor_parts import OK, PROBLEM, WARNING, of_bytes
+from jaxseg.core import State
 from jaxseg.doctor import format_checks
 from jaxseg.models.backbones import Backbone
 from jaxseg.models.weights import write_weights
+from jaxseg.sections import DataSection
 
 ROOT = pathlib.Path(__file__).parents[2]
 RNG = np.random.default_rng(0)
@@ -83,23 +88,24 @@ def test_a_healthy_config(tmp_path):
     assert format_checks(doctor.checks).endswith("0 warnings, 0 problems")
 
 
-def test_the_estimate_of_memory_grows_with_the_batch(tmp_path, monkeypatch):
-    taken = []
-    for batch in (8, 32):
-        config = scenes()
-        config.data.count = 32
-        config.data.batch_size = batch
-        monkeypatch.setattr(
-            "jaxseg.commands.doctor.of_bytes",
-            lambda subject, what, need, *rest: (
-                taken.append(need) if subject == "memory" else None,
-                of_bytes(subject, what, need, *rest),
-            )[1],
-        )
-        examine(config, tmp_path, memory=True)
-    assert 2 < taken[1] / taken[0] < 5
-    # The images of a device's share alone are as many bytes.
-    assert taken[0] > 8 * 32 * 32 * 3 / len(jax.devices())
+def test_the_memory_of_a_step_is_that_of_what_it_holds():
+    state = jax.eval_shape(
+        lambda: State(step=jnp.int32(0), params={"a": jnp.zeros(1000)}, extra={}, frozen={})
+    )
+
+    def step(state, batch):
+        dark = (255 - batch.image.astype(jnp.float32)).sum()
+        return state.replace(step=state.step + 1), {"dark": dark}
+
+    def taken(batch_size):
+        spec = batch_spec(DataSection(name="folder", batch_size=batch_size, crop=64))
+        return doctor_room.step_bytes(step, state, {"a": optax.adam(1.0)}, spec)
+
+    devices, image = len(jax.devices()), 64 * 64 * 3
+    few, many = taken(devices), taken(9 * devices)
+    assert few >= image + 3 * 4 * 1000  # a device's image; the parameters and Adam's two moments
+    # Eight more images, and what is made of them on the way, at most in float32.
+    assert 8 * image <= many - few <= 6 * 8 * image
 
 
 def test_all_that_is_wrong_is_told_at_once(tmp_path):
@@ -111,7 +117,7 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path):
     Image.fromarray(label).save(tmp_path / "photos" / "6_label.png")
     config.method.weights = str(tmp_path / "nowhere.safetensors")
     config.optim.learning_rte = 1.0
-    config.data.batch_size = 16
+    config.data.batch_size = 64
     config.train.init_from = str(tmp_path / "no_run")
     config.evals.smooseg.label = "part"
     doctor, checks = examine(config, tmp_path / "run")
@@ -119,10 +125,10 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path):
     problems = {c.subject: "" for c in found(doctor, PROBLEM)}
     for check in found(doctor, PROBLEM):
         problems[check.subject] += f"{check.text} {check.remedy}\n"
-    assert "unreadable files: 1" in problems["data, ''"]
-    assert "3.jpg: damaged or truncated" in problems["data, ''"].replace(str(tmp_path), "")
-    assert "holds the value 7" in problems["data, ''"]
-    assert "only 10 images; lower it" in problems["batches"]
+    assert "unreadable files: 1" in problems["data, 'all'"]
+    assert "3.jpg: damaged or truncated" in problems["data, 'all'"].replace(str(tmp_path), "")
+    assert "holds the value 7" in problems["data, 'all'"]
+    assert "only 50 images; lower it" in problems["batches"]
     assert "no weights file" in problems["method.weights"]
     assert "Did you mean 'learning_rate'" in problems["step"]
     assert "holds no trained state" in problems["train.init_from"]
@@ -147,6 +153,7 @@ def test_files_that_a_run_skips_are_no_problem(tmp_path):
 def test_weights_of_another_architecture(tmp_path):
     config = folder(tmp_path / "photos", "smooseg_folder")
     config.method.backbone = "vit_test"
+    config.evals = {}
     file = tmp_path / "weights.safetensors"
     config.method.weights = str(file)
     for arch, status, text in (
@@ -183,6 +190,7 @@ def test_regions_that_are_missing_or_of_another_size(tmp_path):
     config = folder(tmp_path / "photos", "segsort_folder")
     config.method.backbone = "resnet_tiny"
     config.method.dim = 4
+    config.evals = {}
     config.data.regions = str(tmp_path / "maps")
     _, checks = examine(config, tmp_path / "run", seconds=0.1)
     assert "there is no folder" in checks["regions", PROBLEM].text
@@ -215,6 +223,7 @@ def test_too_little_disk_and_memory(tmp_path, monkeypatch):
 def test_kept_features_are_counted(tmp_path):
     config = folder(tmp_path / "photos", "smooseg_folder")
     config.method.backbone = "vit_test"
+    config.evals = {}
     config.data.tokens = str(tmp_path / "tokens")
     _, checks = examine(config, tmp_path / "run", seconds=0.1)
     assert "data.tokens" in checks["disk", OK].text
@@ -233,5 +242,5 @@ def test_the_command(tmp_path):
     assert done.returncode == 1, done.stderr
     checks = json.loads(done.stdout)
     wrong = {check["subject"]: check["text"] for check in checks if check["status"] == "problem"}
-    assert "there is no folder" in wrong["data, ''"]
+    assert "there is no folder" in wrong["data, 'all'"]
     assert {check["subject"] for check in checks} >= {"method", "devices", "workdir"}
