@@ -105,11 +105,6 @@ class Doctor:
         with self._checking("data"):
             # All damaged files are to be found at once, and counted.
             self._section, openers = build.split_openers(values, on_corrupt="skip")
-            if len(openers) == 1:
-                self._add(
-                    "data", f"training and test split are both {self._section.test_split!r}",
-                    WARNING, "scores will be those of images that were trained on",
-                )  # fmt: skip
             for split, open_split in openers.items():
                 with self._checking(f"data, {split!r}"):
                     self._splits[split] = open_split()
@@ -119,6 +114,11 @@ class Doctor:
                         official=not values.get("count"),
                         seconds=self._seconds / len(openers),
                     )  # fmt: skip
+            if len(openers) == 1 and any(source.classes for source in self._splits.values()):
+                self._add(
+                    "data", f"training and test split are both {self._section.test_split!r}",
+                    WARNING, "scores will be those of images that were trained on",
+                )  # fmt: skip
 
     def _check_batches(self) -> None:
         """Puts the data together as a run does; regions by themselves, for they may fail alone."""
