@@ -188,6 +188,11 @@ def _write_onnx(
     portable: Portable, out: pathlib.Path, arguments: argparse.Namespace
 ) -> dict[str, Any]:
     """Has the other environment write and compare the file; returns what the JSON is to say."""
+    if portable.levels:
+        raise UserError(
+            "--levels: jax2onnx does not convert the k-means of levels for any number of images; "
+            "leave it out, or take --format=stablehlo."
+        )
     size = arguments.size or portable.default_size
     return onnx_environment.convert(portable, out, size, arguments.python)
 

@@ -53,7 +53,7 @@ def convert(portable: Portable, out: pathlib.Path, size: Size, python: str) -> d
     with tempfile.TemporaryDirectory() as folder:
         bundle, said = pathlib.Path(folder, "model.safetensors"), pathlib.Path(folder, "said.json")
         portable.trained.save(bundle)
-        given = bundle, out.absolute(), said, *size, int(portable.levels)
+        given = bundle, out.absolute(), said, *size
         words = [python, "-m", "jaxseg.commands.to_onnx", *map(str, given)]
         root = pathlib.Path(jaxseg.__file__).parents[1]
         environment = os.environ | {"PYTHONPATH": str(root), "JAX_PLATFORMS": "cpu"}

@@ -1,6 +1,6 @@
 """Run by `onnx_environment` with the python of an environment that has jax2onnx.
 
-python -m jaxseg.commands.to_onnx BUNDLE OUT SAID HEIGHT WIDTH LEVELS
+python -m jaxseg.commands.to_onnx BUNDLE OUT SAID HEIGHT WIDTH
 """
 
 import hashlib
@@ -29,9 +29,9 @@ _OPSET = 21
 _BATCHES = (1, 3)  # that are compared: the number of images is free
 
 
-def main(bundle: str, out: str, said: str, height: str, width: str, levels: str) -> None:
+def main(bundle: str, out: str, said: str, height: str, width: str) -> None:
     """Writes the ONNX file OUT, and to SAID, as JSON, what there is to say of it."""
-    portable = Portable(Trained.load(bundle), levels == "1")
+    portable = Portable(Trained.load(bundle))
     path, size = pathlib.Path(out), (int(height), int(width))
     try:
         facts = convert(portable, path, size)

@@ -234,6 +234,8 @@ def test_onnx_says_how_to_make_its_environment(exported):
     run, out = exported / "picie", exported / "x.onnx"
     with pytest.raises(UserError, match=rf"pip install -r \S+onnx_requirements[\s\S]*{VARIABLE}"):
         export(arguments(run, out, "onnx"))
+    with pytest.raises(UserError, match="--levels: jax2onnx does not convert"):
+        export(arguments(run, out, "onnx", levels=True))
     with pytest.raises(UserError, match="nowhere cannot be started"):
         export(arguments(run, out, "onnx", python="nowhere"))
     with pytest.raises(UserError, match=r"No module named 'jax2onnx'[\s\S]*make it anew"):
