@@ -14,6 +14,7 @@ import textwrap
 
 from absl import app, flags, logging
 
+from jaxseg import compiled
 from jaxseg import main as training
 from jaxseg.commands.doctor import Doctor
 from jaxseg.commands.doctor_parts import Check
@@ -33,6 +34,7 @@ def main(argv: list[str]) -> None:
     """
     config, workdir = training.given(argv)
     logging.set_verbosity(logging.ERROR)
+    compiled.keep()
     seconds = math.inf if _ALL.value else _SECONDS.value
     doctor = Doctor(config, workdir, seconds, _MEMORY.value)
     if _JSON.value:

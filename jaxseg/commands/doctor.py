@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from jaxseg import build
@@ -28,7 +29,8 @@ from jaxseg.data.source import Source
 from jaxseg.pretrained import Weights
 from jaxseg.run_checks import check_refits, check_step, drawing, name_of
 from jaxseg.sections import DataSection, TrainSection, call, read_config
-from jaxseg.train import Transforms, make_mesh, make_step
+from jaxseg.sharding import make_mesh
+from jaxseg.train import Transforms, make_step
 from jaxseg.workdir import claim_workdir, has_begun, init_from
 
 
@@ -131,7 +133,7 @@ class Doctor:
                 self.checks.append(of_regions(source, section, self._seconds))
         with self._checking("batches"):
             data = build.combine_data(
-                section.without_regions(), splits, train.seed, make_mesh(),
+                section.without_regions(), splits, train.seed, self._mesh(train),
                 self._method is not None and self._method.reads_labels,
             )  # fmt: skip
             if section.tokens:
@@ -142,6 +144,9 @@ class Doctor:
                 f"{self._steps} steps of {section.batch_size}, {data.pipeline.steps_per_epoch} an "
                 "epoch",
             )  # fmt: skip
+
+    def _mesh(self, train: TrainSection) -> Mesh:
+        return make_mesh(shards=train.shards)
 
     @property
     def _steps(self) -> int:
@@ -188,7 +193,8 @@ class Doctor:
             compilable = memory
         if compilable:
             with self._checking("memory"):
-                need = room.step_bytes(step, shapes, self._transforms or {}, spec)
+                transforms = self._transforms or {}
+                need = room.step_bytes(step, shapes, transforms, spec, self._mesh(train))
                 self.checks.append(of_bytes(
                     "memory", "a step takes", need, room.device_bytes(), "a device",
                     "lower data.batch_size or data.crop, or set method.remat where there is one",

@@ -3,17 +3,17 @@
 import os
 import pathlib
 import shutil
-from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding
 
 from jaxseg.core import Batch, PyTree, State, UserError
 from jaxseg.data.pipeline import spread
 from jaxseg.data.source import Source
 from jaxseg.sections import TrainSection
-from jaxseg.train import Step, Transforms, compile_step, init_optimiser, make_mesh
+from jaxseg.sharding import layout, over_all
+from jaxseg.train import Step, Transforms, compile_step, init_optimiser
 
 _READ = 5  # examples whose size stands for all
 _ROOM = 2**26  # of pictures, scores and metrics of a run
@@ -22,22 +22,19 @@ _ROOM = 2**26  # of pictures, scores and metrics of a run
 Needs = dict[str, tuple[pathlib.Path, int]]
 
 
-def step_bytes(step: Step, shapes: State, transforms: Transforms, spec: Batch) -> int:
+def step_bytes(step: Step, shapes: State, transforms: Transforms, spec: Batch, mesh: Mesh) -> int:
     """Returns what XLA says that a device holds while it runs a compiled step.
 
     What the pipeline holds ready, and what other programs (refits, evaluation) take, is not in it.
     """
-    mesh = make_mesh()
 
-    def placed(tree: PyTree, where: PartitionSpec) -> Any:
-        sharding = NamedSharding(mesh, where)
-        return jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree
-        )
+    def placed(leaf: jax.ShapeDtypeStruct, where: NamedSharding) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
 
     state = jax.eval_shape(lambda s: init_optimiser(s, transforms), shapes)
-    given = placed(state, PartitionSpec()), placed(spec, PartitionSpec("data"))
-    lowered = compile_step(step, mesh).lower(*given)  # type: ignore[attr-defined]
+    state = jax.tree.map(placed, state, layout(state, mesh))
+    batch = jax.tree.map(lambda leaf: placed(leaf, over_all(mesh)), spec)
+    lowered = compile_step(step, mesh, state).lower(state, batch)  # type: ignore[attr-defined]
     found = lowered.compile().memory_analysis()
     held = found.argument_size_in_bytes + found.output_size_in_bytes + found.temp_size_in_bytes
     return held - found.alias_size_in_bytes

@@ -20,6 +20,7 @@ from typing import Any
 import jax
 from jax import export as jax_export
 
+from jaxseg import compiled
 from jaxseg.commands import onnx_environment
 from jaxseg.core import UserError
 from jaxseg.data.disk import new_file
@@ -48,6 +49,7 @@ labels, scores = np.asarray(found["labels"]), np.asarray(found["scores"])
 def main(argv: list[str]) -> None:
     """Runs the command line; exits with a message for what a user can mend."""
     arguments = _parser().parse_args(argv)
+    compiled.keep()
     try:
         print(export(arguments))
     except UserError as error:

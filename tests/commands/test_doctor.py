@@ -21,6 +21,7 @@ from jaxseg.doctor import format_checks
 from jaxseg.models.backbones import Backbone
 from jaxseg.models.weights import write_weights
 from jaxseg.sections import DataSection
+from jaxseg.sharding import make_mesh
 
 ROOT = pathlib.Path(__file__).parents[2]
 RNG = np.random.default_rng(0)
@@ -99,7 +100,7 @@ def test_the_memory_of_a_step_is_that_of_what_it_holds():
 
     def taken(batch_size):
         spec = batch_spec(DataSection(name="folder", batch_size=batch_size, crop=64))
-        return doctor_room.step_bytes(step, state, {"a": optax.adam(1.0)}, spec)
+        return doctor_room.step_bytes(step, state, {"a": optax.adam(1.0)}, spec, make_mesh())
 
     devices, image = len(jax.devices()), 64 * 64 * 3
     few, many = taken(devices), taken(9 * devices)
