@@ -17,13 +17,14 @@ from jax import export
 from jaxseg import __version__
 from jaxseg.core import Array, Output, UserError
 from jaxseg.evaluation.outputs import label_map
-from jaxseg.image_shapes import least_side
+from jaxseg.image_shapes import least_side, round_up
 from jaxseg.segmenter import unit_features
 from jaxseg.trained import Trained
 
 FORMAT = "jaxseg-export-1"
 # Differences of scores, and shares of labels, that rounding may explain (in bfloat16, too).
 _ROUNDING = 0.01
+_EXAMPLE = 128  # about the least side of images that are compared, where the size is free
 
 Size = tuple[int, int]  # height, width
 
@@ -88,6 +89,16 @@ class Portable:
                 f"b, {step}*h, {step}*w", constraints=[f"h >= {fewest}", f"w >= {fewest}"]
             )
             yield self.images(batch, (height, width))
+
+    def example_size(self, images: jax.ShapeDtypeStruct) -> Size:
+        """Returns a size of images that a file of `images` takes, of unlike sides if it may."""
+        height, width = images.shape[1:3]
+        if isinstance(height, int) and isinstance(width, int):
+            return height, width
+        # A symbolic side is a multiple of its variable.
+        step = int(str(height).split("*")[0])
+        least = max(_EXAMPLE, 2 * step, least_side(self.trained)[1])
+        return round_up(least, step), round_up(least + _EXAMPLE // 4, step)
 
     def sample(self, size: Size, batch: int = 2) -> np.ndarray:
         """Returns random images u8[B H W Ch] to compare with, smooth and of all brightnesses."""

@@ -30,7 +30,6 @@ from jaxseg.trained import Trained
 from jaxseg.writer import write_atomic
 
 FORMATS = ("stablehlo", "onnx")
-_SAMPLED = 128  # about the side of the images that are compared, where the size is free
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 _LARGEST = 2**31 - 2**24  # bytes: both formats count theirs in 31 bits, with some for the program
 
@@ -128,7 +127,7 @@ def _write_stablehlo(
     exported, images, why = _exported(portable, arguments.size)
     content = exported.serialize()
     again = jax_export.deserialize(bytearray(content))
-    size = _example(images)
+    size = portable.example_size(images)
     sample = portable.sample(size)
     wanted = jax.device_get(jax.jit(portable)(sample))
     apart = compare(jax.device_get(again.call(sample)), wanted)
@@ -173,17 +172,6 @@ def _exported(
 
 def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:150]}"
-
-
-def _example(images: jax.ShapeDtypeStruct) -> Size:
-    """Returns a size of images that a file takes: the only one, or one of unlike sides."""
-    height, width = images.shape[1:3]
-    if isinstance(height, int):
-        return height, width
-    # A symbolic side is a multiple of its variable.
-    step = int(str(height).split("*")[0])
-    side = max(2, -(-_SAMPLED // step)) * step
-    return side, side + -(-_SAMPLED // 4 // step) * step
 
 
 def _write_onnx(
