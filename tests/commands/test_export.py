@@ -10,6 +10,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import tomllib
 
 import jax
 import numpy as np
@@ -20,7 +21,7 @@ import jaxseg
 from jaxseg.commands import export as command
 from jaxseg.commands.bundle import main as bundle_main
 from jaxseg.commands.export import export, main, other_entries
-from jaxseg.commands.onnx_environment import VARIABLE
+from jaxseg.commands.onnx_environment import REQUIREMENTS, VARIABLE
 from jaxseg.core import UserError
 from jaxseg.portable import Portable, check_apart, compare
 from jaxseg.record import Result, Samples, save_result
@@ -238,6 +239,14 @@ def test_onnx_says_how_to_make_its_environment(exported):
     with pytest.raises(UserError, match=r"status 1[\s\S]*'jax2onnx'[\s\S]*make it anew"):
         export(arguments(run, out, "onnx", python=str(poor)))
     assert not out.exists()
+
+
+def test_the_environment_for_onnx_has_what_jaxseg_imports():
+    listed = set(REQUIREMENTS.read_text().splitlines())
+    own = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    missing = {line.partition(">=")[0] for line in set(own) - listed}
+    # Those come with jax2onnx, of versions that suit it.
+    assert missing == {"jax", "numpy", "orbax-checkpoint"}
 
 
 @pytest.mark.slow
