@@ -1,8 +1,9 @@
 """What the sections of a config build."""
 
 import dataclasses
+import functools
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -76,9 +77,17 @@ class Data:
 
 def make_data(values: Mapping[str, Any], seed: int, mesh: Mesh, labels: bool) -> Data:
     """Returns the data of the section `data`; opens and checks both splits."""
-    own, rest = divide(values, DataSection)
-    section = call("data", DataSection, own)
-    splits = _open_splits(section, rest)
+    section, openers = split_openers(values)
+    splits = {split: open_split() for split, open_split in openers.items()}
+    return combine_data(section, splits, seed, mesh, labels)
+
+
+def combine_data(
+    section: DataSection, splits: Mapping[str, Source], seed: int, mesh: Mesh, labels: bool
+) -> Data:
+    """Returns the data of a section whose splits are open."""
+    if section.cache:
+        splits = {split: Cached(source) for split, source in splits.items()}
     train = splits[section.train_split]
     shown, regions = train, ""
     if section.regions:
@@ -112,28 +121,33 @@ def open_training(values: Mapping[str, Any]) -> Source:
     Raises:
         UserError: it is not there, or the section does not fit its data set.
     """
+    section, openers = split_openers(values)
+    source = openers[section.train_split]()
+    return Cached(source) if section.cache else source
+
+
+def split_openers(
+    values: Mapping[str, Any], **given: Any
+) -> tuple[DataSection, dict[str, Callable[[], Source]]]:
+    """Returns the section `data`, and what opens its training and its test split, by name.
+
+    `given` are fields of the source that are set to other values, where it has them.
+    """
     own, rest = divide(values, DataSection)
     section = call("data", DataSection, own)
-    return _open_splits(section, rest)[section.train_split]
-
-
-def _open_splits(section: DataSection, rest: dict[str, Any]) -> dict[str, Source]:
-    """Returns the training and the test split by name; `rest` are the fields of their source."""
     opener = pick("data.name", section.name, SOURCES)
     parameters = inspect.signature(opener).parameters
     names = [f.name for f in dataclasses.fields(DataSection)]
     check_keys("data", rest, {*names, *parameters} - {"split"})
+    rest |= {field: value for field, value in given.items() if field in parameters}
     if "channels" in parameters:
         rest["channels"] = section.channels
     elif section.channels != 3:
         raise UserError(f"data.channels is {section.channels}; {section.name!r} has 3.")
-    splits = {
-        split: call("data", opener, rest, split=split)
-        for split in dict.fromkeys((section.train_split, section.test_split))
+    splits = dict.fromkeys((section.train_split, section.test_split))
+    return section, {
+        split: functools.partial(call, "data", opener, rest, split=split) for split in splits
     }
-    if section.cache:
-        return {split: Cached(source) for split, source in splits.items()}
-    return splits
 
 
 def make_view(section: DataSection) -> TrainView:

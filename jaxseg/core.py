@@ -169,6 +169,13 @@ class Method(abc.ABC):
     def predict(self, state: State, image: Array) -> Output:
         """Returns evaluation-mode outputs for images u8[B H W Ch] (or tokens f16[B h w D])."""
 
+    def predict_cells(self, state: State, image: Array) -> Output:
+        """Returns what `predict` does, without levels, for those who want none.
+
+        A method whose levels need to know the size of the images overrides it.
+        """
+        return self.predict(state, image).replace(levels=())
+
     def encode(self, state: State, image: Array) -> Array:
         """Returns the frozen features f32[B h w D] of images u8[B H W Ch], which a cache keeps.
 

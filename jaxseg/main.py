@@ -15,7 +15,7 @@ import sys
 
 import jax
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from jaxseg import compiled, processes, record, report, robustness, thresholds
 from jaxseg.core import UserError
@@ -87,12 +87,23 @@ class StopSignal:
         return self.received is not None
 
 
-def main(argv: list[str]) -> None:
-    """Runs the config of --config; raises UserError for what a user can mend."""
+def given(argv: list[str]) -> tuple[ConfigDict, pathlib.Path]:
+    """Returns the config and the work directory that the flags give.
+
+    Raises:
+        UserError: there is no config, or there are words that are no flags.
+    """
     if len(argv) > 1:
         raise UserError(f"Unexpected argument {argv[1]!r}; flags have the form --name=value.")
     if CONFIG.value is None:
         raise UserError("Give a config: --config=configs/infoseg_scenes.py")
+    name = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"]))
+    return CONFIG.value, pathlib.Path(WORKDIR.value or pathlib.Path("runs") / name.stem)
+
+
+def main(argv: list[str]) -> None:
+    """Runs the config of --config; raises UserError for what a user can mend."""
+    config, workdir = given(argv)
     if not flags.FLAGS["verbosity"].present:
         # jax tells of every backend that it does not find, Orbax of every file that it writes.
         logging.set_verbosity(logging.WARNING)
@@ -103,10 +114,8 @@ def main(argv: list[str]) -> None:
         raise UserError(f"The processes could not be joined: {error}") from error
     if not processes.is_first():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - to the end of the process
-    name = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"]))
-    workdir = pathlib.Path(WORKDIR.value or pathlib.Path("runs") / name.stem)
     if MODE.value == "suggest_thresholds":
-        suggestion = thresholds.search(CONFIG.value, workdir / "thresholds", TRIAL_STEPS.value)
+        suggestion = thresholds.search(config, workdir / "thresholds", TRIAL_STEPS.value)
         print(suggestion.table())
         return
     if MODE.value == "sweep_k":
@@ -116,9 +125,9 @@ def main(argv: list[str]) -> None:
             steps=TRIAL_STEPS.value,
             entry=SWEEP_ENTRY.value,
         )
-        print(sweep.sweep_config(CONFIG.value, workdir, settings).table())
+        print(sweep.sweep_config(config, workdir, settings).table())
         return
-    run = Run(CONFIG.value, workdir, MODE.value)
+    run = Run(config, workdir, MODE.value)
     print(run.describe(), flush=True)
     if MODE.value == "robustness":
         print(robustness.of_run(run))

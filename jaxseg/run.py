@@ -23,9 +23,10 @@ from jaxseg.core import Method, State, UserError
 from jaxseg.evaluation.outputs import Predict
 from jaxseg.pretrained import Weights, keep_features
 from jaxseg.processes import is_first, wait_for_all
+from jaxseg.run_checks import check_probe, check_refits, check_step, drawing, name_of
 from jaxseg.sections import TrainSection, call, read_config
 from jaxseg.sharding import layout, make_mesh, place
-from jaxseg.train import Hook, Loop, conclude, init_optimiser, make_step
+from jaxseg.train import Hook, Loop, conclude, make_step
 from jaxseg.workdir import claim_workdir, init_from, keep_versions
 from jaxseg.writer import Silent, Writer, write_atomic
 
@@ -55,11 +56,7 @@ class Run:
             sections |= {name: stored[name] for name in ("train", "optim")}
         self.train = call("train", TrainSection, sections["train"])
         self.method = build.make_method(sections["method"])
-        if self.method.needs_refit and not self.train.refit_every:
-            raise UserError(
-                f"train.refit_every is 0, but {self._name} learns from what its refits find; set "
-                "it to -1 (before each epoch) or to a number of steps."
-            )
+        check_refits(self.method, self.train)
         if self.train.seconds and jax.process_count() > 1:
             raise UserError(
                 f"train.seconds is {self.train.seconds}, but the clocks of {jax.process_count()} "
@@ -77,10 +74,15 @@ class Run:
         self._entries = sections["evals"]
         self.evaluators = build.make_evaluators(sections["evals"], self.data, self.train.samples)
         try:
-            shapes = jax.eval_shape(self._drawing(self.method), self.key)
+            shapes = self._shapes(self.method)
             self.weights = self._read_weights(sections["method"], shapes)
             self.transforms = build.make_transforms(sections["optim"], shapes.params, self.steps)
-            self._check_shapes(shapes)
+            check_step(make_step(self.method, self.transforms, self.key), shapes, self.transforms,
+                       self._spec)  # fmt: skip
+            image = self.data.pipeline.eval_view(self.data.test[0].image, {}).image
+            for section, evaluator in self.evaluators.values():
+                model = self._model(section.model)
+                check_probe(section, evaluator, model, self._shapes(model), image)
         except ValueError as error:
             raise UserError(f"The config does not fit together: {error}") from error
         # The first thing on disk: after all that a config can get wrong, before all that is slow.
@@ -101,44 +103,28 @@ class Run:
         section |= {f"{field}_sha256": weights.sha256 for field, weights in found.items()}
         return tuple(found.values())
 
-    def _check_shapes(self, shapes: State) -> None:
-        """Traces a step and each evaluator's model, so that what does not fit is said now."""
-        image = self.data.pipeline.eval_view(self.data.test[0].image, {}).image
-        step = make_step(self.method, self.transforms, self.key)
-        jax.eval_shape(lambda s, b: step(init_optimiser(s, self.transforms), b), shapes, self._spec)
-        for section, evaluator in self.evaluators.values():
-            method = self._model(section.model)
-            state = jax.eval_shape(self._drawing(method), self.key)
-            height, width = (section.tile,) * 2 if section.tile else image.shape[:2]
-            seen = jax.ShapeDtypeStruct((1, height, width, image.shape[2]), image.dtype)
-            try:
-                evaluator.probe.check(jax.eval_shape(method.predict, state, seen))
-            except (UserError, ValueError) as error:
-                raise UserError(f"evals.{evaluator.name}: {error}") from error
-
     def _model(self, name: str) -> Method:
         """Returns the method that an entry of `evals` scores."""
         other = build.MODELS[name]
         return self.method if other is None else other()
 
     def _drawing(self, method: Method) -> Callable[[jax.Array], State]:
-        spec = build.batch_spec(self.data.section)
-        return lambda key: method.init(jax.random.fold_in(key, 3), spec)
+        return drawing(method, self.data.section)
+
+    def _shapes(self, method: Method) -> State:
+        return jax.eval_shape(self._drawing(method), self.key)
 
     def _init(self, method: Method) -> State:
         # One compiled program: array by array, drawing a large network takes minutes.
-        drawing = self._drawing(method)
-        where = layout(jax.eval_shape(drawing, self.key), self.mesh)
-        state = jax.jit(drawing, out_shardings=where)(self.key)
+        where = layout(self._shapes(method), self.mesh)
+        state = jax.jit(self._drawing(method), out_shardings=where)(self.key)
         for weights in self.weights if method is self.method else ():
             state = weights.put(state)
         return place(state, self.mesh)
 
     @property
     def _name(self) -> str:
-        inner = getattr(self.method, "inner", None)
-        name = type(self.method).__name__
-        return f"{type(inner).__name__} with {name}" if inner else name
+        return name_of(self.method)
 
     def describe(self) -> str:
         """Returns what will run, on what, where, in a few lines; writes parameters.txt."""

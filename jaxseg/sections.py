@@ -76,6 +76,10 @@ class DataSection:
                 "cached features carry no regions; leave one of them empty."
             )
 
+    def without_regions(self) -> "DataSection":
+        """Returns the section of training batches that carry no regions."""
+        return dataclasses.replace(self, regions="")
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainSection:

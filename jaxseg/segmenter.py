@@ -13,7 +13,7 @@ import functools
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, overload
+from typing import NamedTuple, overload
 
 import jax
 import jax.numpy as jnp
@@ -303,11 +303,15 @@ class Segmenter:
     def _features_and_attention(self, state: State, image: Array) -> tuple[Array, dict[str, Array]]:
         """Returns features f32[B h w D] of length 1, a feature of 0 staying so, and attention."""
         output: Output = self.trained.method.predict(state, image)
-        features: Any = output.features
-        length = jnp.linalg.norm(features, axis=-1, keepdims=True)
         attention = {
             name.removeprefix(ATTENTION): found
             for name, found in output.aux.items()
             if name.startswith(ATTENTION)
         }
-        return features / jnp.maximum(length, 1e-12), attention
+        return unit_features(output.features), attention
+
+
+def unit_features(features: Array) -> Array:
+    """Returns features f32[B h w D] at length 1; a feature of 0 stays so."""
+    length = jnp.linalg.norm(features, axis=-1, keepdims=True)
+    return features / jnp.maximum(length, 1e-12)

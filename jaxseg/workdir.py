@@ -51,8 +51,7 @@ def claim_workdir(
     path = workdir / "config.json"
     if any(place.is_file() for place in (workdir, *workdir.parents)):
         raise UserError(f"--workdir: {workdir} is or lies in a file; give a folder.")
-    begun = any(latest_step(workdir / name) is not None for name in ("final", "checkpoints"))
-    if not path.exists() or not begun:
+    if not has_begun(workdir):
         if mode != "train":
             raise UserError(f"{workdir} holds no run to evaluate; train first (--mode=train).")
         workdir.mkdir(parents=True, exist_ok=True)
@@ -88,6 +87,12 @@ def keep_versions(workdir: pathlib.Path) -> None:
     found |= {"jaxseg": __version__, "python": platform.python_version()}
     found["devices"] = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
     write_atomic(workdir / "versions.json", json.dumps(found, indent=2) + "\n")
+
+
+def has_begun(workdir: pathlib.Path) -> bool:
+    """Says whether a work directory holds a run with a checkpoint."""
+    begun = any(latest_step(workdir / name) is not None for name in ("final", "checkpoints"))
+    return begun and (workdir / "config.json").exists()
 
 
 def with_defaults(sections: Mapping[str, Any]) -> dict[str, Any]:

@@ -156,7 +156,7 @@ def segment_sums(values: Array, slot: Array, slots: int) -> Array:
     def one(values: Array, slot: Array) -> Array:
         return jax.ops.segment_sum(values, slot, num_segments=slots + 1)[:-1]
 
-    batch = len(values)
+    batch = values.shape[0]
     flat = values.reshape(batch, -1, values.shape[-1]).astype(jnp.float32)
     return jax.vmap(one)(flat, slot.reshape(batch, -1))
 
@@ -171,7 +171,7 @@ def paint(values: Array, slot: Array, empty: int = -1) -> Array:
 
     Cells of slot S hold `empty`.
     """
-    filling = jnp.full((len(values), 1, *values.shape[2:]), empty, values.dtype)
+    filling = jnp.full((values.shape[0], 1, *values.shape[2:]), empty, values.dtype)
     padded = jnp.concatenate([values, filling], axis=1)
     return jax.vmap(lambda row, index: row[index])(padded, slot)
 
@@ -198,7 +198,7 @@ def base_segments(
 
     Source: Ke et al. 2022 (HSG), released test code.
     """
-    shape = (len(features), *size, features.shape[-1])
+    shape = (features.shape[0], *size, features.shape[-1])
     unit = normalise(jax.image.resize(features, shape, "bilinear", antialias=False))
     labels, slots = grid_kmeans(unit, grid, rounds, valid), grid[0] * grid[1]
     if valid is not None:

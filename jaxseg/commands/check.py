@@ -46,6 +46,7 @@ def check_split(
     open_split: Callable[..., Source],
     entry: Entry,
     seconds: float,
+    on_corrupt: str = "error",
 ) -> list[Finding]:
     """Checks one split; reading examples takes at most about `seconds`.
 
@@ -53,6 +54,8 @@ def check_split(
         split: its name, for the table.
         open_split: opens it; takes on_corrupt="skip", where the source has that field.
         entry: what is known of the data set.
+        on_corrupt: "error", or "skip" where examples with an unreadable file are not wrong, for
+            others take their place.
     """
     try:
         source = open_split()
@@ -61,8 +64,9 @@ def check_split(
     found = [_count(split, len(source), entry.expected.get(split))]
     if isinstance(source, Folder):
         found += list(_check_files(split, source))
-        # Only so are damaged files met when they are read.
-        source = dataclasses.replace(source, on_corrupt="error", bad=frozenset())
+        if on_corrupt == "error":
+            # Only so are damaged files met when they are read.
+            source = dataclasses.replace(source, on_corrupt="error", bad=frozenset())
     if isinstance(source, Packed):
         found.append(_check_hashes(split, source))
     if len(source):

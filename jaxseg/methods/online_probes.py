@@ -139,7 +139,14 @@ class OnlineProbes(Method):
         "cluster_probe" f32[B h' w' K], 2 cos with the centres, at the resolution of the inner
         method's logits where it has some, to which the features go up bilinearly.
         """
-        output = self.inner.predict(self._of_inner(state), image)
+        return self._probed(state, self.inner.predict(self._of_inner(state), image))
+
+    def predict_cells(self, state: State, image: Array) -> Output:
+        """Returns `predict` without levels."""
+        return self._probed(state, self.inner.predict_cells(self._of_inner(state), image))
+
+    def _probed(self, state: State, output: Output) -> Output:
+        """Returns the inner method's output with the probes' scores."""
         features = self._read(output)
         found = {"linear_probe": self._linear(state, features)}
         if self.clusters:

@@ -6,7 +6,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from jaxseg.clustering import segments as seg
-from jaxseg.core import Array, Batch, Method, PyTree, State
+from jaxseg.core import Array, Batch, Method, Output, PyTree, State
 from jaxseg.losses.contrastive import Compared
 from jaxseg.models.backbones import RESNETS
 from jaxseg.models.pixel_net import HEADS, PixelNet
@@ -105,9 +105,14 @@ class SegmentMethod(Method):
         segments = seg.segment_directions(cells, slot, self.slots)
         return Compared(cells, slot, segments, found.mask), found
 
+    def predict_cells(self, state: State, image: Array) -> Output:
+        """Returns features of length 1 alone."""
+        features, _ = self._net.features(state.params, state.extra, colour.to_unit(image), False)
+        return Output(features=features)
+
     def _base(self, state: State, image: Array) -> tuple[Array, tuple[Array, Array, Array]]:
         """Returns features f32[B h w D] of images, and what `segments.base_segments` does."""
-        features, _ = self._net.features(state.params, state.extra, colour.to_unit(image), False)
+        features = self.predict_cells(state, image).features
         height, width = (-(-side // self.segment_stride) for side in image.shape[1:3])
         return features, seg.base_segments(features, (height, width), self.test_grid, self.rounds)
 

@@ -161,7 +161,7 @@ class SmooSeg(Method):
             logits=heads.pixel_scores(code, teacher, image, backbone.patch),
             aux={
                 "tokens": tokens,
-                "prototypes": jnp.broadcast_to(teacher[None], (len(image), *teacher.shape)),
+                "prototypes": jnp.broadcast_to(teacher[None], (image.shape[0], *teacher.shape)),
                 "delta_histogram": histogram,
             },
         )

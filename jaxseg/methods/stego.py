@@ -160,7 +160,7 @@ class STEGO(Method):
             logits=logits,
             aux={
                 "tokens": tokens,
-                "prototypes": jnp.broadcast_to(centres[None], (len(image), *centres.shape)),
+                "prototypes": jnp.broadcast_to(centres[None], (image.shape[0], *centres.shape)),
             },
         )
 

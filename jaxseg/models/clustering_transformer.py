@@ -142,7 +142,7 @@ class ClusteringTransformer(_Parts):
             encoded = encoder(encoded, positions, mask, train)
         summary = jnp.concatenate(moments(encoded, mask, self.masked_std), axis=-1)
         content = _Content(**self._sizes(), name="content")(summary, train)
-        shape = (len(segments), *queries.shape)
+        shape = (segments.shape[0], *queries.shape)
         state = jnp.broadcast_to(content[:, None], shape)
         queries = jnp.broadcast_to(queries[None], shape)
         for i in range(self.layers[1]):

@@ -82,7 +82,7 @@ class InfoSegNet(nn.Module):
             x = ConvBlock(width, kernel, stride, self.dtype, name=f"patch{i}")(x, train)
         local = PointwiseResidual(self.features, self.dtype, name="local")(x, train)
         for i, width in enumerate(self.global_widths):
-            if min(x.shape[1:3]) < 2:
+            if any(side < 2 for side in x.shape[1:3]):
                 raise ValueError(
                     f"an image is too small for InfoSeg: its map of {x.shape[1:3]} cells cannot be "
                     f"halved for global_widths[{i}]; use a larger crop or fewer global_widths"

@@ -123,7 +123,7 @@ class PixelNet:
 
     def _upsample(self, x: Array, train: bool) -> Array:
         factor = self._stride(train) // self.cell_side(train)
-        shape = (len(x), x.shape[1] * factor, x.shape[2] * factor, x.shape[3])
+        shape = (x.shape[0], x.shape[1] * factor, x.shape[2] * factor, x.shape[3])
         return x if factor == 1 else jax.image.resize(x, shape, "bilinear", antialias=False)
 
     def _stride(self, train: bool) -> int:

@@ -193,13 +193,15 @@ class SemanticGenerator(nn.Module):
 
     def generate(self, summary: Array) -> Array:
         """Returns semantics ζ f32[G N P] of summaries f32[G P]: of the batch, or of each image."""
-        x = jnp.broadcast_to(summary[:, None], (len(summary), self.semantics, summary.shape[-1]))
+        x = jnp.broadcast_to(
+            summary[:, None], (summary.shape[0], self.semantics, summary.shape[-1])
+        )
         return self.out(nn.gelu(self.hidden(x), approximate=False))
 
     def shares(self, summary: Array) -> Array:
         """Returns p f32[B N], how much of each semantic the images of summaries f32[B P] have."""
         if self.matcher == "none":
-            return jnp.ones((len(summary), self.semantics))
+            return jnp.ones((summary.shape[0], self.semantics))
         scores = self.match(summary)
         return nn.softmax(scores) if self.matcher == "softmax" else nn.sigmoid(scores)
 
@@ -256,7 +258,7 @@ def attention_scores(pixels: Array, semantics: Array) -> Array:
 
     The matrix product is in the pixels' type, its sum in float32.
     """
-    flat = pixels.reshape(len(pixels), -1, pixels.shape[-1])
+    flat = pixels.reshape(pixels.shape[0], -1, pixels.shape[-1])
     scores = jnp.einsum(
         "bxp,bnp->bxn", flat, semantics.astype(pixels.dtype), preferred_element_type=jnp.float32
     )
@@ -277,7 +279,7 @@ def _rematerialised(layer: type[nn.Module], remat: bool) -> Any:
 
 
 def _resized(x: Array, size: tuple[int, ...]) -> Array:
-    return jax.image.resize(x, (len(x), *size, x.shape[-1]), "bilinear", antialias=False)
+    return jax.image.resize(x, (x.shape[0], *size, x.shape[-1]), "bilinear", antialias=False)
 
 
 def _resnet(module: Any, name: str | None = None) -> ResNet:
