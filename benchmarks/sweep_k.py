@@ -6,11 +6,13 @@ python benchmarks/sweep_k.py train --config=infoseg_scenes --clusters=2,4,8,16 -
 `probe` sweeps as --mode=sweep_k does over each finished run, by the config in its folder, where
 nothing is written; then it scores the clusterings of every seed on the test split: mean IoU and
 pixel accuracy, clusters matched one to one with classes. `train` does the same with short runs of a
-config, which lie below DIR. The labels come in after the recommendation, which knows none of them;
-both are kept in DIR/NAME.json with the picture.
+config, which lie below DIR; its fields are set by --set="method.weights='FILE'" and the like. The
+labels come in after the recommendation, which knows none of them; both are kept in DIR/NAME.json
+with the picture.
 """
 
 import argparse
+import ast
 import importlib
 import json
 import pathlib
@@ -90,6 +92,9 @@ def train(arguments: argparse.Namespace) -> None:
     config = importlib.import_module(f"configs.{arguments.config}").get_config()
     if arguments.root:
         config.data.root = arguments.root
+    for words in arguments.set:
+        field, _, value = words.partition("=")
+        config.update_from_flattened_dict({field: ast.literal_eval(value)})
     settings = Settings(clusters=arguments.clusters, seeds=arguments.seeds, steps=arguments.steps)
     began = time.perf_counter()
     places = arguments.out / arguments.config
@@ -144,6 +149,7 @@ def main() -> None:
     two.set_defaults(run=train)
     two.add_argument("--config", required=True, help="a file's name in configs, without .py")
     two.add_argument("--root", default="", help="data.root, for data sets on disk")
+    two.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE")
     two.add_argument("--steps", type=int, default=300)
     for command in (one, two):
         command.add_argument("--out", required=True, type=pathlib.Path)
