@@ -12,13 +12,19 @@ import runpy
 import shlex
 import subprocess
 import sys
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unittest import mock
 
 import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
 import pytest
 
+from jaxseg.core import Batch
 from jaxseg.data.scenes import Scenes
+from jaxseg.train import init_optimiser, make_step
 from tests.runs import INFOSEG, OWN, make_run
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -46,6 +52,11 @@ def blocks(page: str) -> list[Block]:
     """Returns the blocks of code of a page in order."""
     text = (ROOT / page).read_text(encoding="utf-8")
     return [Block(*found) for found in BLOCK.findall(text)]
+
+
+def runnable(page: str) -> list[Block]:
+    """Returns the blocks of a page that are to be run."""
+    return [block for block in blocks(page) if not block.reason]
 
 
 def commands(text: str) -> list[list[str]]:
@@ -91,11 +102,10 @@ def _run(words: list[str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES)
-def test_page(page, tmp_path, monkeypatch):
-    shown = [block for block in blocks(page) if not block.reason]
-    if not shown:
-        return
+@pytest.mark.parametrize("page", [page for page in PAGES if runnable(page)])
+def test_every_command_and_example_of_a_page_ends_well(page, tmp_path, monkeypatch):
+    shown = runnable(page)
+    assert {block.language for block in shown} <= {"python", "sh"}
     _sandbox(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
@@ -103,9 +113,30 @@ def test_page(page, tmp_path, monkeypatch):
     for block in shown:
         if block.language == "python":
             exec(compile(block.text, page, "exec"), known)
-        if block.language == "sh":
+        else:
             for words in commands(block.text):
                 _run(words)
+
+
+def test_the_method_of_the_page_on_extending_learns():
+    (example,) = (block for block in runnable("docs/extending.md") if block.language == "python")
+    known: dict[str, Any] = {"__name__": "page"}
+    exec(compile(example.text, "docs/extending.md", "exec"), known)
+    method = known["Tints"](clusters=3)
+    image = np.random.default_rng(0).integers(0, 256, (2, 1, 8, 8, 3), np.uint8)
+    batch = Batch(
+        index=jnp.arange(2), seed=jnp.arange(2, dtype=jnp.uint32), image=jnp.asarray(image),
+        size=jnp.full((2, 1, 2), 8),
+    )  # fmt: skip
+    transforms = {"tints": optax.adam(0.02)}
+    state = init_optimiser(method.init(jax.random.key(0), batch), transforms)
+    step = jax.jit(make_step(method, transforms, jax.random.key(1)))
+    losses = []
+    for _ in range(30):
+        state, metrics = step(state, batch)
+        losses.append(float(metrics["loss"]))
+    assert losses[-1] < 0.9 * losses[0]
+    assert method.predict(state, batch.first_view).logits.shape == (2, 8, 8, 3)
 
 
 def test_what_is_not_run_says_why():
