@@ -40,7 +40,8 @@ from jaxseg.data.pipeline import Pipeline
 from jaxseg.data.source import Source
 from jaxseg.views.geometry import EvalView, TrainView
 
-SIZES = {"480x360": (360, 480, 512), "2048x1024": (1024, 2048, 128)}  # height, width, images
+# Height, width, images, and images in a round: a second or two of reading.
+SIZES = {"480x360": (360, 480, 512, 2048), "2048x1024": (1024, 2048, 128, 384)}
 CROP = 320
 Run = Callable[[int], tuple[float, float]]  # seconds and processor seconds of a number of images
 AHEAD = 3  # batches that the pipeline keeps ready, beside two for each thread and process
@@ -132,7 +133,9 @@ def variants(folder: pathlib.Path, top: pathlib.Path, batch: int) -> dict[str, R
     return made
 
 
-def measure(height: int, width: int, count: int, batch: int, repeats: int) -> dict[str, object]:
+def measure(
+    height: int, width: int, count: int, reads: int, batch: int, repeats: int
+) -> dict[str, object]:
     """Returns images/s of every variant, and ratios to OpenCV with as many threads."""
     with tempfile.TemporaryDirectory() as top:
         folder = pathlib.Path(top, "files")
@@ -145,10 +148,10 @@ def measure(height: int, width: int, count: int, batch: int, repeats: int) -> di
         for _ in range(repeats):
             for name, run in runs.items():
                 time.sleep(0.5)  # until the others have read as far ahead as they may
-                seconds, processor = run(count)
-                rates[name].append(count / seconds)
+                seconds, processor = run(reads)
+                rates[name].append(reads / seconds)
                 if name in cpu:
-                    cpu[name].append(1e3 * processor / count)
+                    cpu[name].append(1e3 * processor / reads)
     ratios = {
         f"{name}/opencv": np.median(np.divide(rates[name], rates[f"opencv_threads_{name[-1]}"]))
         for name in rates
