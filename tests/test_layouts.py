@@ -58,8 +58,9 @@ SMALL: dict[str, tuple[dict, dict]] = {
          "steps_per_pass": 1}, {"channels": 3},
     ),
     "hsg": (
-        PYRAMID | {"train_stride": 8, "heads": 1, "hidden": 8, "layers": (1, 1), "slots": 32,
-                   "trained_cells": 4}, {"channels": 3, "views": 2, "regions": "graph"},
+        PYRAMID | {"train_stride": 8, "heads": 1, "hidden": 8, "layers": (1, 1), "slots": 16,
+                   "grid": (2, 2), "sizes": (4, 2), "positions": 4, "trained_cells": 4},
+        {"channels": 3, "views": 2, "regions": "graph"},
     ),
     "segsort": (
         PYRAMID | {"train_stride": 8, "slots": 32}, {"channels": 3, "regions": "graph"},
