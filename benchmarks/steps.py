@@ -86,22 +86,26 @@ def noise(batch: Batch, classes: int) -> Batch:
     return Batch(**filled)
 
 
-def seconds(function: Callable[[], object], repeats: int) -> float:
-    """Returns the median time of a call, after one to warm up."""
+def seconds(
+    function: Callable[[], object],
+    repeats: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
+    """Returns the median time of a call by a clock, after one to warm up."""
     times = []
     for _ in range(repeats + 1):
-        began = time.perf_counter()
+        began = clock()
         jax.block_until_ready(function())
-        times.append(time.perf_counter() - began)
+        times.append(clock() - began)
     return float(np.median(times[1:]))
 
 
-def peak_flops(dtype: str, repeats: int) -> float:
+def peak_flops(dtype: str, repeats: int, clock: Callable[[], float] = time.perf_counter) -> float:
     """Returns the operations a second of a product of two large matrices."""
     side = 2048 if jax.default_backend() == "cpu" else 8192
     matrix = jnp.ones((side, side), dtype)
     product = jax.jit(functools.partial(jnp.matmul, preferred_element_type=jnp.float32))
-    return 2 * side**3 / seconds(lambda: product(matrix, matrix), repeats)
+    return 2 * side**3 / seconds(lambda: product(matrix, matrix), repeats, clock)
 
 
 def compile_twice(step: Step, state: State, batch: Batch) -> tuple[Any, float, float]:
