@@ -28,9 +28,10 @@ from typing import Any, NamedTuple
 
 import growth_work as work
 import jax
-import kernels
+import kernel_work as kernels
 import numpy as np
-from kernels import CLOCKS, Work
+from kernel_work import Work
+from kernels import CLOCKS
 from steps import seconds
 
 TOLERANCE = 0.25

@@ -1,7 +1,6 @@
 """The operations whose cost growth.py measures: each a function of sizes that prepares a call.
 
-Those of kernels.py are among them. Networks are small and their weights all alike: time does not
-depend on them.
+Networks are small and their weights all alike: time does not depend on them.
 """
 
 import functools
@@ -13,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from kernels import Work, compiled, unit
+from kernel_work import Work, compiled, unit
 from PIL import Image
 from sharding import abstract
 from steps import noise

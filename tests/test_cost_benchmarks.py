@@ -25,6 +25,11 @@ def kernels():
 
 
 @pytest.fixture(scope="module")
+def work():
+    return importlib.import_module("kernel_work")
+
+
+@pytest.fixture(scope="module")
 def growth():
     return importlib.import_module("growth")
 
@@ -86,30 +91,28 @@ def compare(points, centroids):
             sums[0][i] = sums[0][i] + x
 
 
-def test_operations_of_kmeans_are_counted(kernels):
+def test_operations_of_kmeans_are_counted(work):
     done = operations(lambda: compare(vectors(5, 3), vectors(4, 3)))
-    assert kernels.kmeans_needs(points=5, clusters=4, dim=3).flops == done
+    assert work.kmeans_needs(points=5, clusters=4, dim=3).flops == done
 
 
-def test_operations_of_the_grid_kmeans_are_those_of_its_rounds(kernels):
+def test_operations_of_the_grid_kmeans_are_those_of_its_rounds(work):
     # Features of 3 with y and x, on 2 x 2 cells; 3 images of 2 rounds.
     done = operations(lambda: compare(vectors(4, 5), vectors(4, 5)))
-    needs = kernels.grid_kmeans_needs(images=3, side=2, grid=2, dim=3, rounds=2)
+    needs = work.grid_kmeans_needs(images=3, side=2, grid=2, dim=3, rounds=2)
     assert needs.flops == 3 * 2 * done
 
 
-def test_operations_of_retrieval_are_counted(kernels):
+def test_operations_of_retrieval_are_counted(work):
     def search():
         for query in vectors(3, 4):
             for member in vectors(6, 4):
                 _ = Counted(0.0) < dot(query, member)
 
-    assert kernels.retrieval_needs(queries=3, bank=6, dim=4, neighbours=2).flops == operations(
-        search
-    )
+    assert work.retrieval_needs(queries=3, bank=6, dim=4, neighbours=2).flops == operations(search)
 
 
-def test_operations_of_the_contrast_are_counted(kernels):
+def test_operations_of_the_contrast_are_counted(work):
     """Of each pair: a product, a scale, exp and two sums; then both gradients of the product."""
 
     def pair(cell, segment):
@@ -124,38 +127,38 @@ def test_operations_of_the_contrast_are_counted(kernels):
             for segment in vectors(2 * 5, 4):
                 pair(cell, segment)
 
-    needs = kernels.contrast_needs(images=2, cells=3, slots=5, dim=4)
+    needs = work.contrast_needs(images=2, cells=3, slots=5, dim=4)
     assert needs.flops == operations(contrast)
 
 
-def test_operations_of_the_confusion_are_counted(kernels):
+def test_operations_of_the_confusion_are_counted(work):
     def count():
         for prediction in range(7):
             place = Counted(prediction) * 3 + 1
             _ = place + 1
 
-    assert kernels.confusion_needs(pixels=7, classes=3).flops == operations(count)
+    assert work.confusion_needs(pixels=7, classes=3).flops == operations(count)
 
 
-def test_bytes_are_those_of_the_arrays(kernels):
+def test_bytes_are_those_of_the_arrays(work):
     points, weights = np.zeros((5, 3), np.float32), np.zeros(5, np.float32)
     centroids, counts = np.zeros((4, 3), np.float32), np.zeros(4, np.float32)
-    assert kernels.kmeans_needs(points=5, clusters=4, dim=3).bytes == (
+    assert work.kmeans_needs(points=5, clusters=4, dim=3).bytes == (
         points.nbytes + weights.nbytes + 2 * centroids.nbytes + counts.nbytes
     )
 
 
-def test_crf_needs_grow_with_steps_and_vertices(kernels, monkeypatch):
-    monkeypatch.setattr(kernels, "vertices", lambda side: 10)
-    few, many = (kernels.crf_needs(side=8, classes=3, steps=n) for n in (1, 4))
+def test_crf_needs_grow_with_steps_and_vertices(work, monkeypatch):
+    monkeypatch.setattr(work, "vertices", lambda side: 10)
+    few, many = (work.crf_needs(side=8, classes=3, steps=n) for n in (1, 4))
     assert (many.flops, many.bytes) == (4 * few.flops, 4 * few.bytes)
     assert few.flops == 71 * 64 * 3 + 18 * 10 * 3
 
 
-def test_the_roofline_is_the_later_of_computing_and_moving(kernels):
-    told = kernels.against_peaks(2.0, kernels.Needs(flops=10.0, bytes=3.0), 10.0, 6.0)
+def test_the_roofline_is_the_later_of_computing_and_moving(kernels, work):
+    told = kernels.against_peaks(2.0, work.Needs(flops=10.0, bytes=3.0), 10.0, 6.0)
     assert (told["bound"], told["fraction"]) == ("operations", 0.5)
-    told = kernels.against_peaks(2.0, kernels.Needs(flops=10.0, bytes=3.0), 1e9, 6.0)
+    told = kernels.against_peaks(2.0, work.Needs(flops=10.0, bytes=3.0), 1e9, 6.0)
     assert (told["bound"], told["fraction"]) == ("bytes", 0.25)
 
 

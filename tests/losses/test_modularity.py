@@ -72,6 +72,20 @@ def test_ties_are_all_kept_and_few_segments_are_no_trouble():
     np.testing.assert_array_equal(nearest_graph(segments, mask, 9), graph)
 
 
+@pytest.mark.parametrize("neighbours", [1, 2, 3, 5])
+def test_the_last_of_the_nearest_is_that_of_a_sort_where_many_tie(neighbours):
+    draw = np.random.default_rng(neighbours)
+    segments = np.eye(4, dtype=np.float32)[draw.integers(0, 4, (3, 12))]  # cosines of 0 and 1
+    mask = draw.random((3, 12)) < [[0.9], [0.3], [0.0]]  # also fewer segments than neighbours
+    for image, real, graph in zip(
+        segments, mask, nearest_graph(segments, jnp.asarray(mask), neighbours), strict=True
+    ):
+        allowed = real[:, None] & real[None] & ~np.eye(12, dtype=bool)
+        found = np.where(allowed, image @ image.T, -np.inf)
+        last = np.sort(found, axis=1)[:, -neighbours][:, None]
+        np.testing.assert_array_equal(graph, allowed & (found >= last))
+
+
 def test_one_group_has_modularity_a_quarter_whatever_the_graph(golden):
     assignment = jnp.ones((2, 30, 1)) * jnp.asarray(~golden["padding"])[:, :, None]
     for neighbours in (2, 4):
