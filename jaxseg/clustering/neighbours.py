@@ -13,6 +13,8 @@ import numpy as np
 from jax import Array, lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxseg.clustering.nearest import chunk_size
+
 
 @functools.partial(jax.jit, static_argnames=("k", "chunk"))
 def nearest(
@@ -49,7 +51,8 @@ def nearest(
     queries, bank = (lax.stop_gradient(x).astype(jnp.float32) for x in (queries, bank))
     mask = jnp.ones(len(bank), bool) if mask is None else mask
     own = jnp.full(len(queries), -1, jnp.int32) if own is None else own.astype(jnp.int32)
-    wide = max(k, min(chunk, len(bank)))  # top_k needs k products to choose from
+    # A divisor where there is one, or the bank would be copied; top_k needs k to choose from.
+    wide = max(k, chunk_size(len(bank), k, chunk))
     blocks, alive = _blocks(bank, wide), _blocks(mask, wide)
     starts = jnp.arange(len(blocks), dtype=jnp.int32) * wide
 

@@ -104,7 +104,7 @@ def test_no_matrix_of_all_pairs():
                     yield from sizes(inner)
 
     found = list(sizes(jaxpr.jaxpr))
-    assert 64 * 64 in found
+    assert 64 * 50 in found  # 50 divides 5000, so that the bank need not be filled up
     assert max(found) <= 2 * 5056 * 8
 
 
