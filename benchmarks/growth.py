@@ -82,7 +82,7 @@ CURVES = {
         curve(kernels.contrast, "images", 2, 2, 2, _CONTRAST, cells=256, slots=64, dim=64),
         curve(work.infoseg, "images", 4, 1, 1, _INFOSEG, side=64, clusters=8, times=2),
         curve(work.san, "images", 1, 1, 1, _SAN, side=64, clusters=8),
-        curve(work.smooseg, "images", 2, 1, 1, _SMOOSEG, side=28, clusters=27),
+        curve(work.smooseg, "images", 8, 1, 1, _SMOOSEG, side=28, clusters=27),
     ),
     "image size": (
         curve(kernels.grid_kmeans, "side", 14, 2, 2, "B R N K D",
@@ -90,7 +90,7 @@ CURVES = {
         curve(work.split, "side", 14, 2, 2, "B N log N + B N S", images=1, slots=64),
         curve(work.infoseg, "side", 32, 2, 2, _INFOSEG, images=4, clusters=8, times=2),
         curve(work.san, "side", 32, 2, 2, _SAN, images=1, clusters=8),
-        curve(work.smooseg, "side", 14, 2, 2, _SMOOSEG, images=2, clusters=27),
+        curve(work.smooseg, "side", 28, 2, 2, _SMOOSEG, images=2, clusters=27),
         curve(work.bimodality, "side", 7, 4, 2, "B N^2 K, 64 rows at a time",
               images=2, clusters=27),
         curve(work.vit, "side", 64, 4, 4, "B N D^2 + B N^2 D", images=1),
@@ -117,7 +117,7 @@ CURVES = {
               bank=16_384, dim=64, neighbours=20),
     ),
     "data": (
-        curve(work.permutation, "images", 250_000, 1, 1, "N"),
+        curve(work.permutation, "images", 1_000_000, 1, 1, "N"),
         curve(work.listing, "images", 1_000, 1, 1, "N log N"),
         curve(work.headers, "images", 1_000, 1, 1, "N"),
         curve(work.refit, "points", 65_536, 1, 0, "N K D, a batch at a time",
@@ -242,7 +242,7 @@ def draw(result: dict[str, dict[str, Any]], file: str) -> None:
     for panel in axes.flat[len(result) :]:
         panel.remove()
     figure.suptitle("Cost against size; dashed: the method's own order through the last point")
-    figure.tight_layout()
+    figure.tight_layout(rect=(0, 0, 1, 0.98))
     figure.savefig(file, dpi=110)
 
 
