@@ -82,7 +82,7 @@ CURVES = {
         curve(kernels.contrast, "images", 2, 2, 2, _CONTRAST, cells=256, slots=64, dim=64),
         curve(work.infoseg, "images", 4, 1, 1, _INFOSEG, side=64, clusters=8, times=2),
         curve(work.san, "images", 1, 1, 1, _SAN, side=64, clusters=8),
-        curve(work.smooseg, "images", 8, 1, 1, _SMOOSEG, side=28, clusters=27),
+        curve(work.smooseg, "images", 4, 1, 1, _SMOOSEG, side=28, clusters=27),
     ),
     "image size": (
         curve(kernels.grid_kmeans, "side", 14, 2, 2, "B R N K D",
