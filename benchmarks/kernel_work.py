@@ -114,9 +114,9 @@ def contrast_needs(images: int, cells: int, slots: int, dim: int) -> Needs:
 
 
 def picture(side: int) -> jax.Array:
-    """Returns an image u8[1 side side 3] of patches with noise, which is to the CRF as photographs:
+    """Returns an image u8[1 side side 3] of patches with noise.
 
-    it touches 0.9 vertices a pixel at 160 x 160 pixels and 0.4 at 320 x 320.
+    It touches 0.9 vertices a pixel at 160 x 160 pixels and 0.4 at 320 x 320, as photographs do.
     """
     colours = jax.random.uniform(jax.random.key(0), (1, 8, 8, 3), maxval=255)
     patches = jax.image.resize(colours, (1, side, side, 3), "nearest")
