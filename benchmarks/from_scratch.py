@@ -30,6 +30,7 @@ import sys
 import time
 
 import matplotlib
+import numpy as np
 from ml_collections import ConfigDict
 
 from configs import infoseg_base
@@ -176,22 +177,22 @@ def figure(found: dict[str, list[dict[str, float]]], arguments: argparse.Namespa
     """Draws accuracy by method, alignment against uniformity, and the losses."""
     plot, axes = plt.subplots(1, 3, figsize=(15, 4))
     for i, (method, some) in enumerate(found.items()):
-        for row in some:
-            axes[0].plot(i, 100 * row["accuracy"], "o", color=f"C{i}")
-            axes[1].plot(row["uniformity"], row["alignment"], "o", color=f"C{i}")
-        axes[1].annotate(method, (some[0]["uniformity"], some[0]["alignment"]))
+        style = {"color": f"C{i}", "label": method}
+        axes[0].plot([i] * len(some), [100 * row["accuracy"] for row in some], "o", **style)
+        aligned = [row["alignment"] for row in some]
+        axes[1].plot([row["uniformity"] for row in some], aligned, "o", **style)
         if method not in UNTRAINED:
             lines = read_metrics(place_of(method, arguments, some[0]["seed"]) / "metrics.jsonl")
-            points = [(r["step"], r["train/loss"]) for r in lines if "train/loss" in r]
-            if points:
-                first = abs(points[0][1])
-                axes[2].plot([s for s, _ in points], [x / first for _, x in points], label=method)
+            points = np.array([(r["step"], r["train/loss"]) for r in lines if "train/loss" in r])
+            if len(points):
+                steps, losses = points.T
+                axes[2].plot(steps, (losses - losses.min()) / np.ptp(losses), **style)
     axes[0].set_xticks(range(len(found)), found, rotation=45)
     axes[0].set_ylabel("Hungarian accuracy, %")
     axes[1].set(xlabel="uniformity of pixels", ylabel="alignment with prototypes")
-    axes[2].set(xlabel="step", ylabel="loss / first loss")
-    if axes[2].lines:
-        axes[2].legend()
+    axes[2].set(xlabel="step", ylabel="loss, from its lowest to its highest")
+    for axis in axes[1:]:
+        axis.legend(fontsize=8)
     plot.tight_layout()
     plot.savefig(arguments.workdir / f"{arguments.data}.png", dpi=110)
 
