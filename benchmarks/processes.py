@@ -99,9 +99,10 @@ def interrupt(root: pathlib.Path, name: str, processes: int, number: int) -> dic
     return {"signal": number, "exit": run.wait(), "step": latest_step(folder) or 0}
 
 
-def arrays(workdir: pathlib.Path) -> list[np.ndarray]:
-    """Returns the arrays of the final state, in a fixed order."""
-    return [np.asarray(leaf) for leaf in jax.tree.leaves(Checkpoints(workdir / "final").read())]
+def arrays(workdir: pathlib.Path) -> dict[str, np.ndarray]:
+    """Returns the arrays of the final state by their paths."""
+    leaves, _ = jax.tree.flatten_with_path(Checkpoints(workdir / "final").read())
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
 
 
 def compare(one: pathlib.Path, several: pathlib.Path) -> dict[str, object]:
@@ -111,10 +112,12 @@ def compare(one: pathlib.Path, several: pathlib.Path) -> dict[str, object]:
         for place in (one, several)
     ]
     losses = np.abs(np.subtract(*rows))
-    parameters = [
-        float(np.abs(a.astype(np.float64) - b).max() / max(np.abs(a).max(), 1e-6))
-        for a, b in zip(arrays(one), arrays(several), strict=True)
-    ]
+    left, right = arrays(one), arrays(several)
+    apart = {
+        path: float(np.abs(a.astype(np.float64) - right[path]).max() / max(np.abs(a).max(), 1e-6))
+        for path, a in left.items()
+    }
+    largest = max(apart, key=apart.__getitem__)
     scores = [
         {
             f"{result.name}/{score}": value
@@ -127,7 +130,9 @@ def compare(one: pathlib.Path, several: pathlib.Path) -> dict[str, object]:
         "steps": len(losses),
         "first_loss_difference": float(losses[0]),
         "last_loss_difference": float(losses[-1]),
-        "largest_parameter_difference": max(parameters),
+        "largest_parameter_difference": apart[largest],
+        "median_parameter_difference": float(np.median(list(apart.values()))),
+        "of": f"{largest}, whose largest value is {np.abs(left[largest]).max():.1e}",
         "score_differences": {k: round(abs(scores[1][k] - v), 5) for k, v in scores[0].items()},
     }
 
@@ -153,8 +158,8 @@ def main() -> None:
             signals = [getattr(signal, f"SIG{name}") for name in arguments.signals.split(",")]
             kills = [interrupt(root, "killed", processes, number) for number in signals]
             finish(root, "killed", processes)
-            pairs = zip(arrays(root / "several"), arrays(root / "killed"), strict=True)
-            differing = sum(a.tobytes() != b.tobytes() for a, b in pairs)
+            unbroken, resumed = arrays(root / "several"), arrays(root / "killed")
+            differing = sum(a.tobytes() != resumed[path].tobytes() for path, a in unbroken.items())
             found |= {"kills": kills, "differing_arrays": differing}
             failed |= bool(differing) or [k["exit"] for k in kills] != [128 + n for n in signals]
         print(json.dumps(found, indent=2))
