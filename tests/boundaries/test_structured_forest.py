@@ -88,6 +88,8 @@ def test_trees_take_turns(tmp_path):
         (forest_text().replace("childs", "sons").encode(), "it has no childs"),
         (forest_text(OPTIONS | {"numberOfTrees": 4}).encode(), "of 1 trees, not of 4"),
     ],
+    # The content would be the name, and gzip's has the second in it: other workers, other names.
+    ids=["empty", "other", "no stride", "cut off", "no childs", "too few trees"],
 )
 def test_what_is_no_forest_is_named(tmp_path, content, says):
     path = tmp_path / ("model.yml.gz" if content[:2] == b"\x1f\x8b" else "model.yml")
