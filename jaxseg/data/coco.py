@@ -174,11 +174,13 @@ def open_cocostuff(
     top = open_root(data_set, root, split, places, _REMEDY)
     names: list[str] = []
     paths: list[str] = []
+    rules: list[str] = []
     for part in parts:
         folder, label_folder = (field.replace("{split}", part) for field in (images, labels))
-        found, labelled = _listed(top, folder, label_folder, part, lists[part], lists_dir)
+        found, labelled, rule = _listed(top, folder, label_folder, part, lists[part], lists_dir)
         names += found
         paths += labelled
+        rules.append(rule)
     source = Labelled(
         top,
         tuple(names),
@@ -186,6 +188,7 @@ def open_cocostuff(
         {"class": CLASSES[classes]},
         on_corrupt=on_corrupt,
         reader=StuffReader(tuple(paths), classes),
+        rule="; ".join(rules),
     )
     return checked(source, check)
 
@@ -213,10 +216,11 @@ def _images(top: str, folder: str) -> list[str]:
 
 def _listed(
     top: str, folder: str, label_folder: str, part: str, wanted: str, lists_dir: str
-) -> tuple[list[str], tuple[str, ...]]:
-    """Returns the images of a part that its list asks for, and their label files."""
+) -> tuple[list[str], tuple[str, ...], str]:
+    """Returns the images of a part that its list asks for, their label files, and its rule."""
     field = f"data.{part}_list"
     names = tuple(name.removeprefix(f"{folder}/") for name in _images(top, folder))
+    total, how = len(names), "every image"
     label_root = os.path.join(top, label_folder)
     if wanted != "all" and wanted not in CURATED:
         path = os.path.join(top, wanted.replace("{split}", part))
@@ -226,12 +230,15 @@ def _listed(
                 f"{', '.join(CURATED)} or a text file of image ids, one a line"
             )
         names = select(names, path, os.path.join(top, folder), field)
+        how = f"the list {wanted}"
     paths = mirrored(names, label_root, field)
     if wanted in CURATED:
         kept = curated(wanted, part, names, paths, os.path.join(top, lists_dir))
         label_of = dict(zip(names, paths, strict=True))
         names, paths = kept, tuple(label_of[name] for name in kept)
-    return [f"{folder}/{name}" for name in names], paths
+        how = _rule_of(wanted)
+    rule = f"{part}: {how}; {len(names):,} of {total:,} images"
+    return [f"{folder}/{name}" for name in names], paths, rule
 
 
 def curated(
@@ -250,10 +257,7 @@ def curated(
     """
     inside = np.zeros(256, bool)
     inside[: len(FINE_TO_COARSE)] = np.isin(FINE_TO_COARSE, CURATED[name])
-    rule = (
-        f"{name}: both sides at least {SHORTEST} pixels, and at least 75 % of all pixels of the "
-        f"superclasses {', '.join(map(str, CURATED[name]))} of 27"
-    )
+    rule = _rule_of(name)
 
     def keep(index: int) -> bool:
         label = read_label(paths[index])
@@ -272,6 +276,14 @@ def curated(
     if difference := count_difference(name, part, len(names), len(kept)):
         logging.warning("%s", difference)
     return kept
+
+
+def _rule_of(name: str) -> str:
+    """Returns the rule of a curated list in words."""
+    return (
+        f"{name}: both sides at least {SHORTEST} pixels, and at least 75 % of all pixels of the "
+        f"superclasses {', '.join(map(str, CURATED[name]))} of 27"
+    )
 
 
 def count_difference(name: str, part: str, total: int, kept: int) -> str:

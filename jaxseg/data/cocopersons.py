@@ -94,6 +94,11 @@ class Viewed(Wrapper):
         """That of the source, and of the view."""
         return digest("viewed", of_source(self.source), dataclasses.asdict(self.view))
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those of the source, if it names its images; else ()."""
+        return getattr(self.source, "names", ())
+
     def __getitem__(self, index: int) -> Example:
         example = self.source[index]
         image, label, _ = self.view(example.image, example.label)
@@ -140,18 +145,22 @@ def open_cocopersons(
     names: list[str] = []
     kept: list[PersonImage] = []
     files: list[str] = []
+    rules: list[str] = []
     for part in parts:
         folder, file = (field.replace("{split}", part) for field in (images, annotations))
         path = os.path.join(top, file)
-        found = _chosen(path, part, os.path.join(top, lists_dir))[: count or None]
+        people = _chosen(path, part, os.path.join(top, lists_dir))
+        found = people[: count or None]
+        rules.append(f"{part}: {_RULE}; the first {len(found):,} of {len(people):,} by id")
         names += [f"{folder}/{image.file_name}" for image in found]
         kept += found
         files += [path] * len(found)
     require_files(top, names, "the list", _REMEDY)
     reader = PersonReader(tuple(kept), tuple(files))
     source = Labelled(
-        top, tuple(names), (), {"class": CLASSES}, on_corrupt=on_corrupt, reader=reader
-    )
+        top, tuple(names), (), {"class": CLASSES}, on_corrupt=on_corrupt, reader=reader,
+        rule="; ".join(rules),
+    )  # fmt: skip
     return Viewed(checked(source, check), EvalView(resize=side, crop=side))
 
 

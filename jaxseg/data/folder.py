@@ -59,6 +59,7 @@ class Folder:
     bad: frozenset[int] = frozenset()  # indices whose files failed the check of headers
     # Reads a label file into i32[H W]; None = ids as they are, those in `ignore` -1.
     decode: Callable[[str], np.ndarray] | None = None
+    rule: str = ""  # how the list of images came about; "" = it is all the files
     # Files found damaged while reading, so that each is logged once in a process.
     _logged: set[str] = dataclasses.field(default_factory=set, compare=False, repr=False)
 
@@ -188,6 +189,7 @@ def open_folder(
             f"folder, or name them a{LABEL_ENDING} beside a.jpg and leave data.labels empty"
         )
     names, beside = _list_images(image_root, label_root)
+    rule = f"the images that the list {split_list} names" if split_list else ""
     if split_list:
         names = select(names, os.path.join(top, split_list), image_root)
     found = mirrored(names, label_root) if label_root else _beside(names, beside, image_root)
@@ -204,7 +206,9 @@ def open_folder(
             "data.class_names empty"
         )
     classes = {"class": tuple(class_names)} if found else {}
-    return checked(Folder(image_root, names, found, classes, tuple(ignore), on_corrupt, channels))
+    return checked(
+        Folder(image_root, names, found, classes, tuple(ignore), on_corrupt, channels, rule=rule)
+    )
 
 
 def checked(folder: Folder) -> Folder:

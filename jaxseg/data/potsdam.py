@@ -98,7 +98,7 @@ def _open(
 ) -> Folder:
     parts = [p for s in split_parts(split, SPLITS, "Potsdam") for p in SPLITS[s]]
     top = _tile_folder(root)
-    _check_bands(top, channels)
+    rule = _rule(top, channels)
     tiles = [tile for part in dict.fromkeys(parts) for tile in read_list(top, part)]
     labels = tuple(_label(top, tile) for tile in tiles)
     return checked(
@@ -110,6 +110,7 @@ def _open(
             on_corrupt=on_corrupt,
             channels=channels,
             decode=ids,
+            rule=rule,
         )
     )
 
@@ -130,14 +131,23 @@ def _tile_folder(root: str) -> str:
     return found[0]
 
 
-def _check_bands(top: str, channels: int) -> None:
+def _rule(top: str, channels: int) -> str:
+    """Returns how the lists came about; raises UserError if the tiles lack infrared asked for."""
     with open(os.path.join(top, "tiles.json"), encoding="utf-8") as file:
-        bands = json.load(file)["bands"]
+        settings = json.load(file)
+    bands = settings["bands"]
     if channels == 4 and bands != "RGBIR":
         raise UserError(
             f"data.channels is 4, but the tiles in {top} were cut from {bands} images; cut "
             "4_Ortho_RGBIR into tiles, or set data.channels = 3"
         )
+    if settings["seed"] is None:
+        return "IIC's tiles and lists"
+    return (
+        f"tiles of {settings['tile']} x {settings['tile']} of {settings['images']} images at half "
+        "size; a tenth of all tiles, drawn from the labelled ones with the seed "
+        f"{settings['seed']}, is the test"
+    )
 
 
 def read_list(top: str, name: str) -> list[str]:

@@ -24,7 +24,8 @@ class Source(Protocol):
     - `stored(i) -> bytes | None`: the image file that `source[i].image` is read from by
       `images.read_image`, or None where the image is no file of its own (drawn, cut, resized);
     - `names`: the names of all examples in order, where they are known without reading any;
-    - `skipped`: names of examples that cannot be read and have others in their place;
+    - `skipped`: names of examples that are known to be unreadable and have others in their place,
+      which give their own names; such a source has `names`;
     - `rule`: a sentence on how its list of images came about.
 
     And, for features that are kept, `fingerprint`: what says that the images are the same.
@@ -55,6 +56,11 @@ class Wrapper:
     def skipped(self) -> tuple[str, ...]:
         """Names of images that the source skips, if it counts them."""
         return getattr(self.source, "skipped", ())
+
+    @property
+    def rule(self) -> str:
+        """How the source's list of images came about, if it says so."""
+        return getattr(self.source, "rule", "")
 
     def __len__(self) -> int:
         return len(self.source)

@@ -26,6 +26,11 @@ class WithRegions(Wrapper):
         """That of the source: regions change no image."""
         return of_source(self.source)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those of the source, if it names its images; else ()."""
+        return getattr(self.source, "names", ())
+
     def stored(self, index: int) -> bytes | None:
         """The image file, where the source keeps one."""
         stored = getattr(self.source, "stored", None)
