@@ -16,6 +16,7 @@ from jaxseg.data import SOURCES
 from jaxseg.data.cache import Cached
 from jaxseg.data.coco_classes import COARSE, THINGS
 from jaxseg.data.five_crop import FiveCrop
+from jaxseg.data.packed import drop_source_fields
 from jaxseg.data.pipeline import Pipeline
 from jaxseg.data.source import Source
 from jaxseg.data.with_regions import open_regions
@@ -136,6 +137,8 @@ def split_openers(
     own, rest = divide(values, DataSection)
     section = call("data", DataSection, own)
     opener = pick("data.name", section.name, SOURCES)
+    if section.name == "packed":
+        rest = drop_source_fields(rest, SOURCES)
     parameters = inspect.signature(opener).parameters
     names = [f.name for f in dataclasses.fields(DataSection)]
     check_keys("data", rest, {*names, *parameters} - {"split"})
