@@ -68,7 +68,7 @@ def check_split(
             # Only so are damaged files met when they are read.
             source = dataclasses.replace(source, on_corrupt="error", bad=frozenset())
     if isinstance(source, Packed):
-        found.append(_check_hashes(split, source))
+        found += [_check_hashes(split, source), _stand_ins(split, source)]
     if len(source):
         sample = _Sample(source)
         sample.read(seconds, Bar(f"reading {split!r}", len(source)))
@@ -162,6 +162,16 @@ def _check_hashes(split: str, source: Packed) -> Finding:
                 wrong.append(shard.file)
     remedy = f"{_listing(wrong, len(wrong))}. Copy these shards again, or pack again"
     return Finding(split, "shards changed", str(len(wrong)), "0", bool(wrong), remedy)
+
+
+def _stand_ins(split: str, source: Packed) -> Finding:
+    """Counts the images that could not be read when the split was packed."""
+    skipped = list(source.skipped)
+    return Finding(
+        split, "unreadable files", str(len(skipped)), "0", bool(skipped),
+        f"{_listing(skipped, len(skipped))} could not be read, and others were packed in their "
+        "place. Mend these files, and pack into another folder",
+    )  # fmt: skip
 
 
 class _Sample:

@@ -28,9 +28,10 @@ from array_record.python.array_record_module import ArrayRecordWriter
 import jaxseg
 from jaxseg.commands.bar import Bar
 from jaxseg.core import UserError
-from jaxseg.data.packed import FORMAT, MANIFEST, Shard, check_sizes, read_manifest
+from jaxseg.data.folder import few
+from jaxseg.data.packed import FORMAT, MANIFEST, Shard, as_json, check_sizes, read_manifest
 from jaxseg.data.records import encode_example
-from jaxseg.data.source import Example, Source
+from jaxseg.data.source import Source
 from jaxseg.data.with_regions import add_regions
 from jaxseg.writer import write_atomic
 
@@ -98,7 +99,7 @@ class Packer:
 
     def _identity(self, regions: str) -> dict[str, Any]:
         """Returns what all splits of a folder have in common, as JSON gives it back."""
-        fields = json.loads(json.dumps(dict(self.fields), default=list))
+        fields = as_json(dict(self.fields))
         return {"source": self.source, "fields": fields, "channels": self.channels,
                 "regions": bool(regions), "decoded": self.decoded}  # fmt: skip
 
@@ -119,10 +120,16 @@ class Packer:
                     f"here it is {_short(value)}. Give another --out, or delete that folder"
                 )
 
-    def _record(self, source: Source, index: int) -> tuple[Example, bytes]:
+    def _record(self, source: Source, index: int) -> "_Record":
         example = source[index]
         kept = None if self.decoded else stored(source, index)
-        return example, encode_example(example, kept, self.channels, self.decoded)
+        names = getattr(source, "names", ())
+        return _Record(
+            data=encode_example(example, kept, self.channels, self.decoded),
+            sides=(example.image.shape[0], example.image.shape[1]),
+            # An image that cannot be read has another in its place, which gives its own name.
+            skipped=names[index] if names and names[index] != example.name else None,
+        )
 
     def _pack_split(self, split: str, source: Source, regions: str) -> dict[str, Any]:
         """Writes the shards of a split that are missing; returns its entry of the manifest."""
@@ -137,11 +144,19 @@ class Packer:
             for n, bound in enumerate(itertools.pairwise(bounds))
         ]  # fmt: skip
         notes = self._run(jobs, source, Bar(f"{self.source} {split!r}", len(source)))
+        skipped = [name for note in notes for name in note["skipped"]]
+        if skipped:
+            # Names that are not UTF-8 hold lone surrogates, which cannot be printed.
+            named = few(skipped).encode("utf-8", "backslashreplace").decode()
+            print(
+                f"{self.source} {split!r}: {len(skipped)} of {len(source)} images cannot be read, "
+                f"and have others in their place: {named}"
+            )
         return {
             "count": len(source),
             "classes": source.classes,
             "rule": getattr(source, "rule", "") or self.rule,
-            "skipped": list(getattr(source, "skipped", ())),
+            "skipped": skipped,
             "smallest": [min(side) for side in zip(*(n["smallest"] for n in notes), strict=True)],
             "largest": [max(side) for side in zip(*(n["largest"] for n in notes), strict=True)],
             "shards": [n["shard"] for n in notes],
@@ -170,7 +185,7 @@ class Packer:
         names = "\n".join(getattr(source, "names", ())).encode("utf-8", "surrogateescape")
         ours = self._identity(regions) | {
             "count": len(source),
-            "classes": json.loads(json.dumps(source.classes)),
+            "classes": as_json(source.classes),
             "names": hashlib.sha256(names).hexdigest(),
         }
         if path.exists():
@@ -178,7 +193,7 @@ class Packer:
             self._require_same(ours, plan["of"])
         else:
             indices = sorted({n * (len(source) - 1) // _SAMPLE for n in range(_SAMPLE + 1)})
-            sizes = [len(self._record(source, index)[1]) for index in indices]
+            sizes = [len(self._record(source, index).data) for index in indices]
             total = math.ceil(sum(sizes) / len(sizes) * len(source))
             count = min(len(source), math.ceil(total / self.shard_bytes))
             bounds = [n * len(source) // count for n in range(count + 1)]
@@ -201,7 +216,16 @@ class Packer:
         print(told, flush=True)
 
 
-Encode = Callable[[int], tuple[Example, bytes]]  # index -> example and record
+@dataclasses.dataclass(frozen=True)
+class _Record:
+    """An example as bytes, and what the manifest says of it."""
+
+    data: bytes
+    sides: tuple[int, int]  # height and width
+    skipped: str | None  # name of the image in whose place it is; None = it is the image itself
+
+
+Encode = Callable[[int], _Record]
 
 
 class _Stopped(Exception):
@@ -229,7 +253,7 @@ class _Job:
             return json.loads(self.note.read_text())
         temporary = self.path.with_name(self.path.name + ".tmp")
         try:
-            sizes = self._write(temporary, encode, bar, stop)
+            written = self._write(temporary, encode, bar, stop)
             with open(temporary, "rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
                 os.fsync(file.fileno())
@@ -238,34 +262,36 @@ class _Job:
             raise
         temporary.replace(self.path)
         shard = Shard(self.path.name, len(self.indices), self.path.stat().st_size, digest)
-        note = {
-            "shard": dataclasses.asdict(shard),
-            "smallest": [min(side) for side in zip(*sizes, strict=True)],
-            "largest": [max(side) for side in zip(*sizes, strict=True)],
-        }
+        note = {"shard": dataclasses.asdict(shard)} | written
         write_atomic(self.note, json.dumps(note))
         return note
 
     def _write(
         self, path: pathlib.Path, encode: Encode, bar: Bar, stop: threading.Event
-    ) -> set[tuple[int, int]]:
-        """Writes the records; returns the sizes (height, width) of the images."""
-        sizes = set()
+    ) -> dict[str, Any]:
+        """Writes the records; returns the sides of their images, and which are skipped."""
+        sizes, skipped = set(), []
         with _writes():
             writer = ArrayRecordWriter(str(path), _WRITER_OPTIONS)
         try:
             for index in self.indices:
                 if stop.is_set():
                     raise _Stopped
-                example, record = encode(index)
+                record = encode(index)
                 with _writes():
-                    writer.write(record)
-                sizes.add(example.image.shape[:2])
+                    writer.write(record.data)
+                sizes.add(record.sides)
+                if record.skipped is not None:
+                    skipped.append(record.skipped)
                 bar.add()
         finally:
             with _writes():
                 writer.close()
-        return sizes
+        return {
+            "smallest": [min(side) for side in zip(*sizes, strict=True)],
+            "largest": [max(side) for side in zip(*sizes, strict=True)],
+            "skipped": skipped,
+        }
 
 
 def stored(source: Source, index: int) -> bytes | None:
