@@ -13,6 +13,7 @@ import argparse
 import importlib.resources
 import json
 import pathlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -41,19 +42,33 @@ BENCHMARKS = {
     ("voc12", RETRIEVAL): "VOC12 val (train MSCOCO, kNN, 21 cls)",
 }
 
-# How a paper says that it scored, by the start of a result's source: test split, k of the kNN, CRF
-# and checkpoint; "?" = not stated, "code" = in the released code alone (METHODS.md 1.2, 2 and 7.4).
-# None of them states a seed.
-PROTOCOLS = {
-    "HSG paper Table 2": ("?", "20 (code)", "?", "?"),
-    "HSG": ("val", "20 (code)", "no", "?"),
-    "InfoSeg": ("as IIC", "", "?", "?"),
-    "SAN": ("val", "", "?", "?"),
-    "SmooSeg Fig. 5": ("one image", "", "?", "?"),
-    "SmooSeg": ("val (Potsdam: test)", "", "?", "?"),
-    "PiCIE": ("val (Cityscapes: val+train, code)", "", "?", "?"),
-    "public issue thread": ("?", "", "?", "?"),
+# How a result was scored: test split, CRF and checkpoint, by whose protocol it is and by a part of
+# what the benchmark is called; "?" = not stated, "code" = in the released code alone. Sources:
+# METHODS.md 1.2, 2, 5.5 and 7.4. None of the papers states a seed.
+_UNKNOWN = ("?", "?", "?")
+_BEST = "best val mIoU (code)"
+_FROZEN = {
+    "CRF ablation": ("val (Potsdam: test)", "yes", _BEST),
+    "Potsdam": ("test", "yes", _BEST),
+    "27) without": ("val", "?", _BEST),  # ablations of SmooSeg
+    "27": ("val", "yes", _BEST),
 }
+PROTOCOLS: dict[str, dict[str, tuple[str, str, str]]] = {
+    "HSG": {"Potsdam": ("test", "no", "?"), "": ("val", "no", "?")},
+    "InfoSeg": dict.fromkeys(("COCO-Stuff-15", "COCO-Stuff-3", "Potsdam"), ("as IIC", "?", "?")),
+    "SAN": {"": ("val", "?", "?")},
+    "SmooSeg": _FROZEN,
+    "STEGO": _FROZEN,
+    "PiCIE": {"Cityscapes": ("val+train (code)", "no", "?"), "27": ("val", "no", "?")},
+    "MDC": {"Cityscapes": ("val+train (code)", "?", "?"), "27": ("val", "?", "?")},
+    "IIC": {
+        "COCO-Stuff-15": ("train+val (code)", "?", "best epoch"),
+        "COCO-Stuff-3": ("train+val (code)", "?", "best epoch"),
+        "Potsdam": ("labelled (code)", "?", "best epoch"),
+    },
+}
+# Copies of numbers that the papers of their method do not have.
+_UNTRACED = {("COCO-Stuff-27", "PiCIE (R18 row) [via SAN]"), ("COCO-Stuff-15", "IIC [via SAN]")}
 
 _NETWORK = ("backbone", "weights")
 _PROTOCOL = (*_NETWORK, "split", "matching", "CRF", "k", "seed", "checkpoint")
@@ -64,7 +79,7 @@ _HEAD = """# Results
 Made by `python -m jaxseg.results`; do not edit. Scores in %.
 
 - **Published** rows are as printed in the paper that the last column names; "[via X]" is another
-  paper's result as X prints it. "?" = not stated.
+  paper's result as X prints it, and its protocol that paper's, where it is known. "?" = not stated.
 - **Measured** rows are runs of this program. A run that was not scored on the official number of
   images says so in the column "split". "backbone" is the network that a method learns on, and says
   whether it stays frozen; it is empty for a network of the method's own. "weights" is what training
@@ -85,7 +100,7 @@ def published_rows() -> dict[tuple[str, str], list[Row]]:
     for benchmark, results in json.loads(file.read_text()).items():
         for method, result in results.items():
             matching = matching_of(benchmark, method)
-            row = _published_row(method, result, matching)
+            row = _published_row(benchmark, method, result, matching)
             tables.setdefault((_title(benchmark), matching), []).append(row)
     return tables
 
@@ -102,29 +117,43 @@ def matching_of(benchmark: str, method: str) -> str:
     return RETRIEVAL if "kNN" in benchmark or "(kNN)" in method or is_hsg else HUNGARIAN
 
 
-def _published_row(method: str, result: Mapping[str, Any], matching: str) -> Row:
+def _published_row(benchmark: str, method: str, result: Mapping[str, Any], matching: str) -> Row:
     source = result["source"]
     row = {"method": method, "": "published"}
     row |= {name: _number(value) for name, value in result.items() if name != "source"}
-    return row | (_protocol(method, source, matching) if matching else {}) | {"source": source}
+    protocol = _protocol(benchmark, method, source, matching) if matching else {}
+    return row | protocol | {"source": source}
 
 
-def _protocol(method: str, source: str, matching: str) -> Row:
+def _protocol(benchmark: str, method: str, source: str, matching: str) -> Row:
     """Returns the protocol columns of a published result."""
-    split, k, crf, checkpoint = next(
-        p for start, p in PROTOCOLS.items() if source.startswith(start)
-    )
-    if source.startswith("SmooSeg paper") and ("STEGO" in method or "SmooSeg" in method):
-        crf = "no" if "w/o CRF" in method else "yes"
-        checkpoint = "best val mIoU (code)"
+    owner = "HSG" if matching == RETRIEVAL else _owner(benchmark, method)
+    if (benchmark, method) in _UNTRACED or source.startswith("public issue"):
+        owner = ""
+    place = f"{benchmark} {method}"
+    found = (p for part, p in PROTOCOLS.get(owner, {}).items() if part in place)
+    split, crf, checkpoint = next(found, _UNKNOWN)
+    if "w/o CRF" in method:
+        crf = "no"
+    if "single large image" in benchmark:
+        split, crf, checkpoint = "one image", "?", "?"
     return {
         "split": split,
         "matching": matching,
         "CRF": crf,
-        "k": k if matching == RETRIEVAL else "",
+        "k": "20 (code)" if matching == RETRIEVAL else "",
         "seed": "?",
         "checkpoint": checkpoint,
     }
+
+
+def _owner(benchmark: str, method: str) -> str:
+    """Returns whose protocol a result has: that of its own paper, whichever prints it; "" = none.
+
+    The rows of an ablation are variants of the method that its title begins with.
+    """
+    words = re.split(r"[ +:]", method.partition(" [via ")[0])
+    return next((word for word in (benchmark.split()[0], *words) if word in PROTOCOLS), "")
 
 
 def _number(value: Any) -> str:

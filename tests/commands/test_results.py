@@ -7,6 +7,7 @@ import pytest
 
 from jaxseg.commands import results
 from jaxseg.core import UserError
+from tests.conftest import DATA
 
 ROOT = pathlib.Path(__file__).parents[2]
 PUBLISHED = json.loads((ROOT / "jaxseg/report/published.json").read_text())
@@ -46,6 +47,66 @@ def test_every_published_number_is_on_the_page_once():
             for name, value in result.items():
                 if isinstance(value, float | int):
                     assert float(row[name]) == value
+
+
+def test_the_published_numbers_are_those_of_the_reference():
+    path = DATA.parent / "RESULTS.json"
+    if not path.is_file():
+        pytest.skip(f"no real data: {path} is missing (set JAXSEG_DATA)")
+    assert json.loads(path.read_text(encoding="utf-8")) == PUBLISHED
+
+
+# METHODS.md 1.2, 2.1, 2.2, 2.3, 5.5, 7.4: by benchmark and method, split, CRF and checkpoint.
+BEST = "best val mIoU (code)"
+KNOWN = {
+    ("COCO-Stuff-15", "IIC"): ("train+val (code)", "?", "best epoch"),
+    ("COCO-Stuff-15", "IIC [via InfoSeg]"): ("train+val (code)", "?", "best epoch"),
+    ("COCO-Stuff-15", "IIC [via SAN]"): ("?", "?", "?"),  # 27.9, and 27.7 in its paper
+    ("COCO-Stuff-15", "IIC-res12 [via PiCIE supplement]"): ("?", "?", "?"),
+    ("COCO-Stuff-15", "InfoSeg [via SAN]"): ("as IIC", "?", "?"),
+    ("COCO-Stuff-15", "AC [via SAN]"): ("?", "?", "?"),
+    ("COCO-Stuff-15", "SAN"): ("val", "?", "?"),
+    ("COCO-Stuff-15", "HSG (kNN)"): ("val", "no", "?"),
+    ("Potsdam-6", "HSG (kNN)"): ("test", "no", "?"),
+    ("Potsdam-6", "IIC [via SAN]"): ("labelled (code)", "?", "best epoch"),
+    ("Potsdam-3", "IIC [via SmooSeg]"): ("labelled (code)", "?", "best epoch"),
+    ("Potsdam-3", "InfoSeg [via SmooSeg]"): ("as IIC", "?", "?"),
+    ("Potsdam-3", "Random CNN [via SmooSeg]"): ("?", "?", "?"),
+    ("Potsdam-3", "DINOv2+SmooSeg"): ("test", "yes", BEST),
+    ("COCO-Stuff-27", "STEGO"): ("val", "yes", BEST),
+    ("COCO-Stuff-27", "DINO"): ("?", "?", "?"),
+    ("COCO-Stuff-27", "PiCIE+H [via SAN]"): ("val", "no", "?"),
+    ("COCO-Stuff-27", "IIC"): ("?", "?", "?"),  # of the PiCIE paper, without code
+    ("Cityscapes-27", "SmooSeg"): ("val", "yes", BEST),
+    ("Cityscapes-27", "PiCIE"): ("val+train (code)", "no", "?"),
+    ("CRF ablation", "SmooSeg w/o CRF"): ("val (Potsdam: test)", "no", BEST),
+    ("CRF ablation", "STEGO with CRF"): ("val (Potsdam: test)", "yes", BEST),
+    ("InfoSeg ablation (COCO-Stuff-3)", "IIC-MI objective instead of MI step"): (
+        "as IIC", "?", "?"),
+    ("SmooSeg ablation: objective (COCO-Stuff-27)", "without data term"): ("val", "?", BEST),
+    ("Potsdam-3 single large image (25 crops of 224)", "SmooSeg"): ("one image", "?", "?"),
+}  # fmt: skip
+
+
+def protocols():
+    """Yields (benchmark, method, (split, CRF, checkpoint)) of the published results."""
+    for (benchmark, _), rows in results.published_rows().items():
+        for row in rows:
+            if row.get("matching"):
+                yield benchmark, row["method"], (row["split"], row["CRF"], row["checkpoint"])
+
+
+def test_the_protocol_is_said_where_it_is_known():
+    found = {(benchmark, method): protocol for benchmark, method, protocol in protocols()}
+    assert {key: found[key] for key in KNOWN} == KNOWN
+
+
+def test_a_copy_has_the_protocol_of_its_original():
+    originals = {}
+    for benchmark, method, protocol in protocols():
+        if (benchmark, method) not in results._UNTRACED:
+            name = (benchmark, method.partition(" [via ")[0])
+            assert originals.setdefault(name, protocol) == protocol, (benchmark, method)
 
 
 MEASURED = {
