@@ -109,6 +109,13 @@ def weigh(config: ConfigDict, regions: float, levels: float, grouping: float) ->
     return config
 
 
+def _in_squares(config: ConfigDict) -> None:
+    """Brings the longer side of test images to 512, in squares of 512."""
+    config.data.test_resize = 512
+    config.data.test_side = "longer"
+    config.data.test_crop = 512
+
+
 def coco(config: ConfigDict) -> ConfigDict:
     """Sets the data: images of COCO train2017, without labels."""
     config.data.name = "coco"
@@ -117,9 +124,7 @@ def coco(config: ConfigDict) -> ConfigDict:
     config.data.on_corrupt = "error"  # or "skip"
     config.data.check = "none"  # or "headers": look for damaged files at the start
     config.data.regions = "data/coco/regions"
-    config.data.test_resize = 512
-    config.data.test_side = "longer"
-    config.data.test_crop = 512
+    _in_squares(config)
     config.evals = ConfigDict()  # there are no labels; see hsg_coco_voc.py
     return config
 
@@ -184,11 +189,43 @@ def voc(config: ConfigDict) -> ConfigDict:
     config.data.on_corrupt = "error"  # or "skip"
     config.data.check = "headers"  # look for damaged files at the start; or "none"
     config.data.train_split = "trainaug"
-    config.data.test_resize = 512
-    config.data.test_side = "longer"
-    config.data.test_crop = 512
+    _in_squares(config)
     config.data.regions = "graph"  # scoring a run reads none
-    return evaluations(config, classes=21)
+    return evaluations(config, classes=21, resolution="original")
+
+
+def voc_levels(config: ConfigDict) -> ConfigDict:
+    """Sets what scores the levels of groups on VOC 2012, by the masks of its classes."""
+    config = _nothing_learned(voc(config), split="val")
+    regions = {"background": ("background",), "ignored": "dropped"}
+    config.evals = ConfigDict(
+        segment_evals.groupings(config.method.name, "levels", config.method.sizes, **regions)
+    )
+    return config
+
+
+def densepose(config: ConfigDict) -> ConfigDict:
+    """Sets what scores the levels of groups on DensePose-COCO, by people and parts of them."""
+    config.data.name = "densepose"
+    config.data.root = "data/coco"
+    config.data.annotations = "annotations/densepose_coco_2014_{split}.json"
+    config.data.on_corrupt = "error"  # or "skip"
+    config.data.check = "none"  # or "headers": look for damaged files at the start
+    _in_squares(config)
+    config = _nothing_learned(config, split="minival")
+    regions = {"labels": ("class", "part", "instance")}
+    config.evals = ConfigDict(
+        segment_evals.groupings(config.method.name, "parts", config.method.sizes, **regions)
+    )
+    return config
+
+
+def _nothing_learned(config: ConfigDict, split: str) -> ConfigDict:
+    """Sets the split of an evaluation that learns and looks up nothing, and so needs no other."""
+    config.data.train_split = split
+    config.data.test_split = split
+    config.data.regions = "graph"  # scoring a run reads none
+    return config
 
 
 def voc_imagenet(config: ConfigDict) -> ConfigDict:
@@ -259,10 +296,8 @@ def cocostuff15(config: ConfigDict) -> ConfigDict:
     config = _short(frozen_base.cocostuff27(config), epochs=5, crop=336)
     config.data.name = "cocostuff15"
     config.data.regions = "data/coco/regions"
-    config.data.test_resize = 512
-    config.data.test_side = "longer"
-    config.data.test_crop = 512
-    return evaluations(config, classes=15)
+    _in_squares(config)
+    return evaluations(config, classes=15, resolution="original")
 
 
 def potsdam(config: ConfigDict) -> ConfigDict:

@@ -4,7 +4,7 @@ python -m jaxseg.main --config=configs/hsg_coco_voc.py --mode=evaluate --workdir
     --config.data.root=DIR
 
 The bank is the augmented training split (10,582 images), the queries are val (1,449), the longer
-side brought to 512. DIR is VOCdevkit/VOC2012.
+side brought to 512 and, by retrieval, scored at their own size. DIR is VOCdevkit/VOC2012.
 
 Hardware and hours: not run. Published: 41.9 mIoU, 85.7 Acc; measured: not run.
 """

@@ -2,7 +2,8 @@
 
 The method, the data geometry and the schedule below are the paper's (Harb and Knöbelreiter 2021)
 where it states them: Adam, learning rate 1e-4, batches of 64, images of 128 x 128. It states no
-number of epochs and no augmentation; 30 epochs and mirroring are this project's choice.
+number of epochs, no augmentation and no way from photographs to 128 x 128; 30 epochs, mirroring,
+and a shorter side of 128 with a random crop are this project's choice.
 """
 
 from ml_collections import ConfigDict
@@ -117,6 +118,7 @@ def evaluation(model: str = "trained", **fields) -> ConfigDict:
         "source": "logits",  # the part of the output that the probe reads
         "label": "class",
         "upsample": "bilinear",
+        "resolution": "view",  # of the labels that are scored; or "original", as they are stored
         "fit_limit": 0,
         "matching": "hungarian",
         "absent": "drop",  # a class neither labelled nor predicted; or "zero": counts as IoU 0

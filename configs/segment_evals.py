@@ -26,8 +26,8 @@ def retrieval(model: str = "trained", **fields) -> ConfigDict:
 def hierarchy(model: str = "trained", **fields) -> ConfigDict:
     """Returns an entry that compares the levels of groups in each image with labelled regions.
 
-    `fields` differ from its defaults; `matching`, `label`, `upsample`, `absent`, `refine` and
-    `fit_limit` of an entry do nothing here.
+    `fields` differ from its defaults; `matching`, `label`, `upsample`, `resolution`, `absent`,
+    `refine` and `fit_limit` of an entry do nothing here.
     """
     defaults = {
         "probe": "hierarchy",
@@ -41,6 +41,25 @@ def hierarchy(model: str = "trained", **fields) -> ConfigDict:
         "sizes": (8, 4),
     }
     return infoseg_base.evaluation(model, **(defaults | fields))
+
+
+def groupings(name: str, suffix: str, sizes: tuple[int, ...], **regions) -> dict[str, ConfigDict]:
+    """Returns the entries, `NAME_SUFFIX` and so on, that score a hierarchy beside what could be it.
+
+    The levels of method `name`, other groupings of its segments to levels of `sizes`, and contours,
+    whose levels are 12, 6 and 3; all compared with `regions`, fields of `hierarchy`.
+    """
+    grouped = {
+        f"{name}_{grouper}_{suffix}": hierarchy(
+            source="features", grouper=grouper, sizes=sizes, **regions
+        )
+        for grouper in ("kmeans", "ncut", "finch")
+    }
+    return {
+        f"{name}_{suffix}": hierarchy(**regions),
+        **grouped,
+        f"contours_{suffix}": hierarchy("contours", **regions),
+    }
 
 
 def scenes(config: ConfigDict, name: str, sizes: tuple[int, ...]) -> ConfigDict:

@@ -260,6 +260,13 @@ def _evaluator(name: str, section: EvalSection, probe: Any, data: Data, samples:
     train, test = data.train, data.test
     if test.classes and section.label not in test.classes:
         pick(f"evals.{name}.label", section.label, test.classes)
+    original = section.resolution == "original"
+    if original and not data.pipeline.eval_view.shows_whole:
+        raise UserError(
+            f"evals.{name}.resolution is 'original', but test images are cropped; set "
+            "data.test_crop=0, or data.test_side='longer' and data.test_resize no larger than "
+            "data.test_crop."
+        )
     refine = None
     if section.refine != "none":
         refine = pick(f"evals.{name}.refine", section.refine, REFINERS)()
@@ -267,11 +274,12 @@ def _evaluator(name: str, section: EvalSection, probe: Any, data: Data, samples:
         name=name,
         probe=probe,
         fit_stream=data.pipeline.eval_stream(train, section.fit_limit),
-        test_stream=data.pipeline.eval_stream(test),
+        test_stream=data.pipeline.eval_stream(test, original=original),
         sample_stream=data.pipeline.eval_stream(test, samples),
         classes=test.classes.get(section.label, ()),
         label=section.label,
         upsample=section.upsample,
+        resolution=section.resolution,
         matching=section.matching,
         absent=section.absent,
         refine=refine,

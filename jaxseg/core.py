@@ -51,6 +51,8 @@ class Batch(struct.PyTreeNode):
     # i32[B Hl Wl] by name ("class", "part", "instance"); -1 = ignored; empty in training unless the
     # method declares that it reads labels.
     label: dict[str, Array] = struct.field(default_factory=dict)
+    # i32[B 2] valid height and width of test labels at the images' own size; None = as the views
+    label_size: Array | None = None
 
     @property
     def first_view(self) -> Array:

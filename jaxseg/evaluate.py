@@ -20,6 +20,7 @@ from jaxseg.evaluation import matching, scores
 from jaxseg.evaluation.alignment import Alignment
 from jaxseg.evaluation.outputs import (
     Predict,
+    at_label_size,
     for_pictures,
     label_map,
     probabilities,
@@ -33,6 +34,7 @@ from jaxseg.record import Result, Samples
 
 Refine = Callable[[Array, Array, Array], Array]  # see `Evaluator.refine`
 UPSAMPLING = ("bilinear", "nearest")
+RESOLUTIONS = ("view", "original")
 # How clusters stand for classes where the evaluator's own scores are made.
 MATCHINGS = ("hungarian", "identity")
 ABSENT = ("drop", "zero")  # see `scores.miou`
@@ -58,6 +60,9 @@ class Evaluator:
         classes: names of the labels' classes; empty without labels.
         label: which label map.
         upsample: "bilinear" or "nearest", see `label_map`.
+        resolution: of the labels of `test_stream`, and so of the scores: "view", that of the test
+            images, or "original", of the images as they are stored, to which clusters are resized
+            by nearest neighbour, as in the released HSG. Nothing else is at that size.
         matching: of the evaluator's own scores: "hungarian", or "identity" for a probe whose
             clusters are classes, because it was trained with labels or looks them up.
         absent: what a class that is neither labelled nor predicted does to the mean IoU: "drop", or
@@ -77,6 +82,7 @@ class Evaluator:
     classes: tuple[str, ...]
     label: str = "class"
     upsample: str = "bilinear"
+    resolution: str = "view"
     matching: str = "hungarian"
     absent: str = "drop"
     refine: Refine | None = None
@@ -85,7 +91,12 @@ class Evaluator:
     alignment: bool = False
 
     def __post_init__(self):
-        options = {"upsample": UPSAMPLING, "matching": MATCHINGS, "absent": ABSENT}
+        options = {
+            "upsample": UPSAMPLING,
+            "resolution": RESOLUTIONS,
+            "matching": MATCHINGS,
+            "absent": ABSENT,
+        }
         for field, allowed in options.items():
             if (value := getattr(self, field)) not in allowed:
                 raise UserError(
@@ -137,6 +148,7 @@ class Evaluator:
             "matching": f"{self.matching}, over the test split",
             "label": self.label,
             "upsample": self.upsample,
+            "resolution": self.resolution,
             "absent": self.absent,
         }
         if self.things:
@@ -194,7 +206,8 @@ class Evaluator:
             if self.classes and self.label in batch.label:
                 if confusion is None:
                     confusion = scores.Confusion.zeros(count, len(self.classes))
-                confusion = confusion.update(prediction, batch.label[self.label])
+                label = batch.label[self.label]
+                confusion = confusion.update(_at_labels(prediction, batch, label), label)
             if self.alignment:
                 if alignment is None:
                     alignment = Alignment.zeros(count, output.features.shape[-1])
@@ -223,6 +236,14 @@ class Evaluator:
                     labels.append(label[row, :height, :width])
         known = labels if len(labels) == len(images) else None
         return Samples(images, known, predictions, dict(extra))
+
+
+def _at_labels(prediction: Array, batch: Batch, label: Array) -> Array:
+    """Returns clusters i32[B H W] at the size of their labels i32[B Hl Wl]."""
+    if batch.label_size is None:
+        return prediction
+    sizes = jnp.asarray(batch.size)[:, 0]
+    return at_label_size(prediction, sizes, batch.label_size, *label.shape[1:])
 
 
 def _aligned(record: Alignment, output: Output, prediction: Array, batch: Batch) -> Alignment:

@@ -130,6 +130,9 @@ class EvalSection:
     probe: str = "argmax"  # a key of PROBES
     label: str = "class"  # which label map is scored
     upsample: str = "bilinear"  # logits to label resolution: "bilinear" or "nearest"
+    # Of the labels that are scored: "view", that of the test images, or "original", of the images
+    # before data.test_*, to which clusters are resized by nearest neighbour (HSG).
+    resolution: str = "view"
     fit_limit: int = 0  # images that the probe is fitted on, spread over the split; 0 = all
     # "identity" for a probe that was trained with labels, or looks them up (probe "retrieval")
     matching: str = "hungarian"

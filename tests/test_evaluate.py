@@ -14,9 +14,11 @@ from jaxseg.evaluate import (
     label_map,
     tiled,
 )
+from jaxseg.evaluation.outputs import at_label_size
 from jaxseg.evaluation.probes import Argmax, Cluster
 from jaxseg.evaluation.retrieval import Retrieval
 from jaxseg.record import load_results, save_result, score_table
+from jaxseg.views.geometry import resize
 
 
 def predict(image):
@@ -148,6 +150,34 @@ def test_upsampling_rules():
     assert label_map(logits, 1, 8, "nearest")[0, 0].tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
     with pytest.raises(UserError, match=r"evals.toy.upsample is 'cubic'"):
         make(upsample="cubic")
+
+
+def test_clusters_are_resized_to_labels_of_another_size():
+    """As views.geometry resizes label maps; each image by its own sizes."""
+    maps = np.arange(2 * 6 * 8, dtype=np.int32).reshape(2, 6, 8)
+    sizes, new = [[6, 8], [5, 3]], [[9, 5], [12, 7]]
+    found = at_label_size(jnp.asarray(maps), jnp.asarray(sizes), jnp.asarray(new), 12, 8)
+    assert found.shape == (2, 12, 8)
+    for ours, labels, (h, w), (height, width) in zip(found, maps, sizes, new, strict=True):
+        expected = resize(labels[:h, :w], height, width, "nearest")
+        np.testing.assert_array_equal(ours[:height, :width], expected)
+
+
+def test_scores_at_the_size_of_the_labels():
+    """Labels of 8 x 6 and 4 x 6, for views of 4 x 4 and, without padding, 2 x 4."""
+    (batch, _) = make_batches()()
+    label = np.full((3, 8, 8), -1, np.int32)
+    label[0, :8, :6] = label[1, :4, :6] = [0, 0, 0, 1, 1, 1]
+    label[0, 0, 3] = 0  # a detail that the view does not show
+    sizes = jnp.asarray([[8, 6], [4, 6], [0, 0]], jnp.int32)
+    batch = batch.replace(label={"class": jnp.asarray(label)}, label_size=sizes)
+    evaluator = make(resolution="original", test_stream=lambda: [batch])
+    found = evaluator.run(jax.jit(predict), jax.random.key(0))
+    np.testing.assert_array_equal(found.counts, [[1, 35], [36, 0], [0, 0]])
+    assert evaluator.protocol()["resolution"] == "original"
+    assert found.samples.labels[0].shape == (4, 4)
+    with pytest.raises(UserError, match=r"evals.toy.resolution is 'full'; .* view, original"):
+        make(resolution="full")
 
 
 def test_the_monitor_sees_a_collapse(caplog):

@@ -45,8 +45,7 @@ def _buckets(rows: Iterable[Row], batch_size: int) -> Iterator[Row]:
     """Groups rows of equal shapes into batches; what is left at the end is filled up."""
     waiting: dict[tuple, list[Row]] = collections.defaultdict(list)
     for row in rows:
-        # Label maps keep the shape of their image, so the image's shape decides.
-        bucket = waiting[row["image" if "image" in row else "tokens"].shape]
+        bucket = waiting[tuple(np.shape(part) for part in jax.tree.leaves(row))]
         bucket.append(row)
         if len(bucket) == batch_size:
             yield fill_up(bucket, batch_size)
@@ -232,9 +231,12 @@ class Pipeline:
 
         return stream
 
-    def eval_stream(self, source: Source | None = None, limit: int = 0) -> Stream:
+    def eval_stream(
+        self, source: Source | None = None, limit: int = 0, original: bool = False
+    ) -> Stream:
         """Returns a source's images (default: the training split's) in the test geometry.
 
+        With `original`, labels keep the size of their image, as `Batch.label_size` says.
         The stream holds the images in order, or `limit` of them spread over the split (0 = all).
         Images of one padded shape share a batch, by default of no more than 8 a device: scores of
         all classes at every pixel take more room than training does, and what fills up the last
@@ -244,8 +246,9 @@ class Pipeline:
         usual = min(self.batch_size, _EVALUATED * self.mesh.size)
 
         def stream(batch_size: int | None = None, limit: int | None = limit) -> Iterable[Batch]:
-            rows = EvalRows(source, self.eval_view, spread(len(source), limit))
-            return self._bounded(rows, batch_size or usual, one_shape=self.eval_view.crop > 0)
+            rows = EvalRows(source, self.eval_view, spread(len(source), limit), original)
+            one_shape = self.eval_view.crop > 0 and not original
+            return self._bounded(rows, batch_size or usual, one_shape)
 
         return stream
 

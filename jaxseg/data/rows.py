@@ -19,6 +19,8 @@ Row = dict[str, Any]  # NumPy arrays, by the names of the fields of a Batch
 # CPU; others it copies.
 _ALIGNMENT = 64  # bytes
 
+_LABEL_MULTIPLE = 128  # pads labels at their images' own size, which fall into few shapes so
+
 # glibc gives freed memory above a threshold back to the system, and then every image and batch pays
 # for its pages anew, which may take longer than decoding. Once a block of this size was freed, as
 # here, each process that reads keeps twice as much (mallopt(3)); other systems take no notice.
@@ -180,11 +182,15 @@ def empty(row: Row) -> Row:
 
 @dataclasses.dataclass(frozen=True)
 class EvalRows:
-    """Rows of a split as a test sees them."""
+    """Rows of a split as a test sees them.
+
+    With `original`, labels keep the size of their image, and `label_size` says what is real.
+    """
 
     source: Source
     view: EvalView
     indices: tuple[int, ...]
+    original: bool = False
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -192,14 +198,28 @@ class EvalRows:
     def __getitem__(self, position: int) -> Row:
         index = self.indices[position]
         example = self.source[index]
-        image, label, size = self.view(example.image, example.label)
-        return {
+        seen = {} if self.original else example.label
+        image, label, size = self.view(example.image, seen)
+        row = {
             "index": np.int32(index),
             "seed": np.uint32(0),
             "image": image[None],
             "size": size[None],
             "label": label,
         }
+        return row | _original(example) if self.original else row
+
+
+def _original(example: Example) -> Row:
+    """Returns the labels of an example, padded at the bottom and right, and their size."""
+    size = example.image.shape[:2]
+    around = [(0, -side % _LABEL_MULTIPLE) for side in size]
+    return {
+        "label": {
+            name: np.pad(label, around, constant_values=-1) for name, label in example.label.items()
+        },
+        "label_size": np.array(size, np.int32),
+    }
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,6 +29,25 @@ def label_map(logits: Array, height: int, width: int, rule: str) -> Array:
     return _resized(logits, height, width, rule).argmax(-1).astype(jnp.int32)
 
 
+@functools.partial(jax.jit, static_argnames=("height", "width"))
+def at_label_size(labels: Array, size: Array, label_size: Array, height: int, width: int) -> Array:
+    """Returns maps i32[B H W] at the size of labels, i32[B height width], by nearest neighbour.
+
+    The first `size` i32[B 2] pixels of each map become the first `label_size` i32[B 2]; the values
+    of the rest mean nothing.
+    """
+
+    def places(length: int, old: Array, new: Array) -> Array:
+        found = (2 * jnp.arange(length) + 1) * old // (2 * jnp.maximum(new, 1))
+        return jnp.clip(found, 0, jnp.maximum(old - 1, 0))
+
+    def one(labels: Array, size: Array, label_size: Array) -> Array:
+        rows = places(height, size[0], label_size[0])
+        return labels[rows][:, places(width, size[1], label_size[1])]
+
+    return jax.vmap(one)(labels, size, label_size)
+
+
 def _resized(logits: Array, height: int, width: int, rule: str) -> Array:
     shape = (logits.shape[0], height, width, logits.shape[-1])
     return jax.image.resize(logits, shape, rule, antialias=False)

@@ -286,6 +286,12 @@ class EvalView:
         if self.crop and self.pad_multiple:
             raise ValueError(f"give either crop or pad_multiple: crops are of one size; got {self}")
 
+    @property
+    def shows_whole(self) -> bool:
+        """Whether `size` is that of the whole image, of any size: nothing is cut off."""
+        fits = 0 < self.resize * self.scale <= self.crop and self.side == "longer"
+        return self.crop == 0 or (fits and self.padding == "corner")
+
     def __call__(self, image: np.ndarray, labels: Mapping[str, np.ndarray]) -> EvalExample:
         """Applies the view to an image u8[H W Ch] and to its label maps i32[H W] by name.
 

@@ -9,6 +9,7 @@ import pytest
 
 from jaxseg.core import UserError
 from jaxseg.data import pipeline as pipeline_module
+from jaxseg.data import rows as rows_module
 from jaxseg.data.cache import Cached
 from jaxseg.data.pipeline import Pipeline, _placer, spread
 from jaxseg.data.rows import EvalRows, HostRows, TrainRows, stack
@@ -190,6 +191,38 @@ def test_test_images_of_one_padded_shape_share_batches():
             assert (batch.label["class"][row, height:] == -1).all()
             assert (batch.label["class"][row, 1:height, :width] >= 0).all()
             assert (batch.image[row, 0, :, :, 0] == index).all()
+
+
+def test_labels_may_keep_the_size_of_their_images():
+    view = EvalView(resize=8, side="longer", crop=8)
+    seen = [jax.device_get(b) for b in make(eval_view=view).eval_stream(original=True)()]
+    plain = {}
+    for batch in make(eval_view=view).eval_stream()():
+        assert batch.label_size is None
+        plain |= dict(zip(batch.index.tolist(), batch.image, strict=True))
+    indices = [i for batch in seen for i in batch.index.tolist() if i >= 0]
+    assert sorted(indices) == list(range(10))
+    for batch in seen:
+        for row, index in enumerate(batch.index.tolist()):
+            label, (height, width) = batch.label["class"][row], batch.label_size[row]
+            assert label.shape == (128, 128)
+            assert (label[height:] == -1).all()
+            assert (label[:, width:] == -1).all()
+            if index >= 0:
+                np.testing.assert_array_equal(batch.image[row], plain[index])
+                np.testing.assert_array_equal(
+                    label[:height, :width], Numbered()[index].label["class"]
+                )
+
+
+def test_labels_of_other_shapes_go_into_other_batches(monkeypatch):
+    monkeypatch.setattr(rows_module, "_LABEL_MULTIPLE", 8)
+    view = EvalView(resize=8, side="longer", crop=8)
+    seen = list(make(eval_view=view).eval_stream(original=True)())
+    assert {batch.label["class"].shape[1:] for batch in seen} == {(16, 16)}
+    monkeypatch.setattr(rows_module, "_LABEL_MULTIPLE", 4)
+    seen = list(make(eval_view=view).eval_stream(original=True)())
+    assert {batch.label["class"].shape[1:] for batch in seen} == {(16, 12), (12, 16)}
 
 
 def test_spread():

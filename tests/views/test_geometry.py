@@ -402,6 +402,23 @@ def test_eval_view_scales_and_pads_around_the_centre(shape, scale, interpolation
     assert tuple(size) == (16, 16)
 
 
+@pytest.mark.parametrize(
+    ("fields", "whole"),
+    [
+        ({}, True),
+        ({"resize": 8, "pad_multiple": 8}, True),
+        ({"resize": 8, "crop": 8, "side": "longer"}, True),
+        ({"resize": 9, "crop": 8, "side": "longer"}, False),
+        ({"resize": 8, "crop": 8, "side": "longer", "scale": 1.5}, False),
+        ({"resize": 8, "crop": 8, "side": "longer", "padding": "centre"}, False),
+        ({"resize": 8, "crop": 8}, False),
+        ({"crop": 8, "side": "longer"}, False),
+    ],
+)
+def test_whether_an_eval_view_shows_the_whole_image(fields, whole):
+    assert geometry.EvalView(**fields).shows_whole == whole
+
+
 def test_eval_view_of_the_longer_side_pads_to_a_square():
     image = noise(30, 50)
     got, label, size = geometry.EvalView(resize=64, side="longer", crop=64)(
