@@ -54,10 +54,28 @@ def iic(clusters: int, overclusters: int, batch_size: int, images: int) -> Confi
 
 def coco(config: ConfigDict) -> ConfigDict:
     """Sets IIC's geometry on COCO: a third of the size, zeros around what is smaller than 128."""
+    config.data.resize = 0
     config.data.scale = (0.33, 0.33)
+    config.data.crop = 128
+    config.data.position = "random"
     config.data.padding = "centre"
     config.data.interpolation = "linear"
+    config.data.test_resize = 0
     config.data.test_scale = 0.33
+    config.data.test_crop = 128
+    return config
+
+
+def as_picie(config: ConfigDict) -> ConfigDict:
+    """Sets what IIC has in PiCIE's comparison: its network, images of 320, 10 epochs of a head."""
+    config.method.network = "fpn"
+    config.method.sobel = False
+    config.data.resize = 320
+    config.data.crop = 320
+    config.data.position = "centre"
+    config.data.test_resize = 320
+    config.data.test_crop = 320
+    config.train.epochs = 20  # passes: 10 of either head
     return config
 
 

@@ -14,12 +14,4 @@ from configs import frozen_base, iic_base
 
 def get_config():
     config = iic_base.iic(clusters=27, overclusters=45, batch_size=64, images=49_629)
-    config = frozen_base.cocostuff27(config)
-    config.method.network = "fpn"
-    config.method.sobel = False
-    config.data.resize = 320
-    config.data.crop = 320
-    config.data.test_resize = 320
-    config.data.test_crop = 320
-    config.train.epochs = 20  # passes: 10 of either head
-    return config
+    return iic_base.as_picie(frozen_base.cocostuff27(config))

@@ -2,21 +2,17 @@
 
 python -m jaxseg.main --config=configs/picie_cocostuff15.py --config.data.root=DIR
 
-As IIC, on images pre-scaled to 128 pixels; here the shorter side is 160, so that crops have what to
-take. Pretrained: --config.method.weights=FILE, a ResNet-18 trained on ImageNet, through python -m
-jaxseg.convert; without it, 20 epochs from scratch.
+On the images of IIC: scaled by 0.33, with zeros around what is smaller than 128 pixels, of which a
+square of 128 is cut; views are drawn from that square. Pretrained: --config.method.weights=FILE, a
+ResNet-18 trained on ImageNet, through python -m jaxseg.convert; without it, 20 epochs from scratch.
 
 Hardware and hours: not run. Published: none; measured: not run.
 """
 
-from configs import picie_base
+from configs import iic_base, picie_base
 
 
 def get_config():
     config = picie_base.cocostuff15(picie_base.picie(clusters=15))
     config.method.size = 128
-    config.data.resize = 160
-    config.data.crop = 160
-    config.data.test_resize = 128
-    config.data.test_crop = 128
-    return config
+    return iic_base.coco(config)

@@ -13,7 +13,7 @@ from jaxseg.checkpoint import Checkpoints
 from jaxseg.core import State, UserError
 from jaxseg.data import coco_classes
 from jaxseg.run import Run
-from jaxseg.sections import DataSection, EvalSection, TrainSection, call, read_config
+from jaxseg.sections import EvalSection, TrainSection, call, read_config
 from jaxseg.sharding import make_mesh, place
 from jaxseg.workdir import claim_workdir, init_from
 
@@ -83,6 +83,10 @@ def make_data(**fields):
             "evals.a.probe is 'linaer'; it is one of",
         ),
         (
+            lambda: build.make_evaluators({"a": {"resolution": "original"}}, make_data(), 2),
+            "evals.a.resolution is 'original', but test images are cropped; set data.test_crop=0",
+        ),
+        (
             lambda: read_config(ConfigDict({"method": {"name": "x"}, "modle": {}})),
             "config.modle is not a field",
         ),
@@ -131,45 +135,6 @@ def test_things_are_named_or_known_of_the_27_classes_of_coco():
 
 def sections(**train):
     return {"method": {"name": "infoseg", "tau": 0.8}, "train": {"steps": 3, **train}, "data": {}}
-
-
-# METHODS.md 1.3: what each method does to an image of 480 x 640, as fields of `data`; the side of
-# what is seen of it in training, and the size of what is seen in a test.
-CENTRE = {"position": "centre", "flip": False}
-PREPROCESSING = {
-    "hsg_coco": ({"crop": 448, "scale": (0.5, 1.5)}, 448, (480, 640)),
-    "hsg_voc": ({"crop": 448, "test_resize": 512, "test_side": "longer", "test_crop": 512}, 448,
-                (512, 512)),
-    "hsg_coco_stuff": ({"crop": 336, "test_resize": 512, "test_side": "longer"}, 336, (384, 512)),
-    "hsg_kitti": ({"crop": 448, "test_pad_multiple": 8}, 448, (480, 640)),
-    "smooseg": ({"resize": 224, "crop": 224, "interpolation": "nearest", "test_resize": 320,
-                 "test_crop": 320} | CENTRE, 224, (320, 320)),
-    "picie": ({"resize": 640, "crop": 640, "test_resize": 320, "test_crop": 320} | CENTRE, 640,
-              (320, 320)),
-    "iic_coco": ({"scale": (0.33, 0.33), "crop": 128, "test_scale": 0.33, "test_crop": 128,
-                  "padding": "centre", "interpolation": "linear"}, 128, (128, 128)),
-    "two_interpolations": ({"interpolation": "nearest", "test_interpolation": "bilinear"}, 128,
-                           (480, 640)),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", PREPROCESSING)
-def test_the_preprocessing_of_every_method_can_be_said(name):
-    fields, seen, tested = PREPROCESSING[name]
-    section = call("data", DataSection, {"name": "a", "batch_size": 1} | fields)
-    train, test = build.make_view(section), build.make_eval_view(section)
-    image = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
-    view = train(image, {}, np.random.default_rng(0))
-    assert view.image.shape == (seen, seen, 3)
-    assert test(image, {}).image.shape == (*tested, 3)
-    assert test.interpolation == fields.get("test_interpolation", train.interpolation)
-    if fields.get("position") == "centre":
-        again = train(image, {}, np.random.default_rng(1))
-        np.testing.assert_array_equal(view.image, again.image)
-    if name == "iic_coco":
-        # 0.33 * 480 = 158.4 and 0.33 * 640 = 211.2, in one resampling.
-        y0, x0, y1, x1, _ = view.box
-        np.testing.assert_allclose([128 / (y1 - y0), 128 / (x1 - x0)], [158, 211], rtol=1e-5)
 
 
 def test_a_workdir_belongs_to_its_config(tmp_path):
