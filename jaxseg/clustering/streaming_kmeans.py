@@ -164,17 +164,33 @@ class Sample:
 
     def add(self, points: Array, weights: Array) -> None:
         """Takes in one batch."""
-        cells = int(np.prod(points.shape[1:-1]))
-        real = np.repeat(fetch(weights) > 0, cells)
-        draw = np.where(real, self._rng.random(len(real)), np.inf)
-        self._total += int(real.sum())
-        chosen = np.flatnonzero(draw < self._bound)  # never those of weight 0
-        chosen = chosen[np.argsort(draw[chosen], kind="stable")[: self._size]]
+        draws, chosen = self._draw(fetch(weights) > 0, int(np.prod(points.shape[1:-1])))
         self._points.append(_take(points, chosen))
-        self._draws.append(draw[chosen])
+        self._draws.append(draws)
         if sum(map(len, self._draws)) >= 2 * self._size:
             self._keep_lowest()
             self._bound = self._draws[0][-1]
+
+    def _draw(self, real: np.ndarray, cells: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the lowest draws f64[n] of a batch, in order, and their points' places i64[n].
+
+        Every process draws for all rows of the batch, `cells` points each, some rows at a time: all
+        the numbers at once would need room that grows with the number of processes.
+        """
+        draws, places, bound = np.zeros(0), np.zeros(0, np.int64), self._bound
+        rows = max(1, self._size // cells)
+        for first in range(0, len(real), rows):
+            kept = real[first : first + rows]
+            draw = np.where(kept[:, None], self._rng.random((len(kept), cells)), np.inf).ravel()
+            self._total += int(kept.sum()) * cells
+            low = np.flatnonzero(draw < bound)  # never those of weight 0
+            draws = np.concatenate([draws, draw[low]])
+            places = np.concatenate([places, low + first * cells])
+            order = np.argsort(draws, kind="stable")[: self._size]
+            draws, places = draws[order], places[order]
+            if len(draws) == self._size:
+                bound = draws[-1]
+        return draws, places
 
     def result(self) -> tuple[np.ndarray, int]:
         """Returns the points f32[n D], n = min(size, all), and the number of all.

@@ -144,6 +144,20 @@ def test_a_sample_holds_every_point_with_the_same_chance():
     assert sorted(everything[:, 0]) == list(range(110))
 
 
+@pytest.mark.parametrize("size", [3, 7, 100])
+def test_a_sample_is_the_points_of_the_lowest_draws(size):
+    """Whatever rows of a batch are drawn for at once, which depends on the size."""
+    key = jax.random.key(5)
+    sample = streaming.Sample(key, size)
+    for first in range(0, 60, 20):
+        sample.add(jnp.arange(first, first + 20.0).reshape(5, 4, 1), jnp.arange(5) != 1)
+    draws = np.random.default_rng(np.asarray(jax.random.bits(key, (4,), jnp.uint32))).random(60)
+    draws[np.arange(60) // 4 % 5 == 1] = np.inf
+    found, total = sample.result()
+    np.testing.assert_array_equal(found[:, 0], np.argsort(draws)[: min(size, 48)])
+    assert total == 48
+
+
 def test_what_does_not_fit_is_an_error():
     stream, points = cells(0)
     with pytest.raises(ValueError, match="5 points for 6 clusters"):
