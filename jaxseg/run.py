@@ -2,10 +2,11 @@
 
 A work directory holds config.json, checkpoints/ (to go on from), best/ (with
 train.select='lowest_loss'), final/ (the state that is evaluated), metrics.jsonl, tensorboard/,
-evaluation/ (scores and samples by evaluator), parameters.txt, versions.json and report/ (index.html
-and pictures).
+evaluation/ (scores and samples by evaluator), parameters.txt, versions.json, report/ (index.html
+and pictures) and lock (held by the process that trains).
 """
 
+import contextlib
 import dataclasses
 import functools
 import pathlib
@@ -27,7 +28,7 @@ from jaxseg.run_checks import check_probe, check_refits, check_step, drawing, na
 from jaxseg.sections import TrainSection, call, read_config
 from jaxseg.sharding import layout, make_mesh, place
 from jaxseg.train import Hook, Loop, conclude, make_step
-from jaxseg.workdir import claim_workdir, init_from, keep_versions
+from jaxseg.workdir import claim_workdir, init_from, keep_versions, training_in
 from jaxseg.writer import Silent, Writer, write_atomic
 
 # Of the picture of similar pixels: images with a pixel to search for, and images to search in.
@@ -86,7 +87,9 @@ class Run:
         except ValueError as error:
             raise UserError(f"The config does not fit together: {error}") from error
         # The first thing on disk: after all that a config can get wrong, before all that is slow.
-        claim_workdir(workdir, sections, mode)
+        with training_in(workdir) if mode == "train" else contextlib.nullcontext():
+            claim_workdir(workdir, sections, mode)
+        self._sections = sections
         self.workdir = workdir
         self.untrained = self._init(self.method)
         self.data = keep_features(self.data, self.method, self.untrained)
@@ -154,10 +157,20 @@ class Run:
         return "\n".join(lines)
 
     def fit(self, stop: Callable[[], bool] = lambda: False) -> bool:
-        """Trains to the end and keeps the final state; false where `stop` ended it early."""
+        """Trains to the end and keeps the final state; false where `stop` ended it early.
+
+        Raises:
+            UserError: another run trains in the work directory, or has begun there since this one
+                was made; or this one became non-finite.
+        """
         if self.final.latest() is not None:
             print("This run is trained already; another --workdir starts a new one.")
             return True
+        with training_in(self.workdir):
+            claim_workdir(self.workdir, self._sections, "train")
+            return self._fit(stop)
+
+    def _fit(self, stop: Callable[[], bool]) -> bool:
         if is_first():
             keep_versions(self.workdir)
         checkpoints = Checkpoints(self.workdir / "checkpoints", self.train.keep)

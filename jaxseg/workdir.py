@@ -1,11 +1,12 @@
 """Work directories: which config one belongs to, and what a run takes from another's."""
 
+import contextlib
 import importlib.metadata
 import inspect
 import json
 import pathlib
 import platform
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ from jaxseg import __version__
 from jaxseg.checkpoint import Checkpoints, latest_step
 from jaxseg.core import Array, PyTree, State, UserError
 from jaxseg.data import SOURCES
+from jaxseg.data.disk import locked
 from jaxseg.methods import METHODS
 from jaxseg.optim import make_optimiser
 from jaxseg.processes import is_first
@@ -33,6 +35,25 @@ MAY_CHANGE: tuple[str, ...] = (
 )  # fmt: skip
 
 
+@contextlib.contextmanager
+def training_in(workdir: pathlib.Path) -> Iterator[None]:
+    """Makes a work directory and keeps other runs from training in it meanwhile.
+
+    The first process does so for all. Nobody is kept out where the file system has no locks.
+
+    Raises:
+        UserError: another run trains in it, or it cannot be written.
+    """
+    if any(place.is_file() for place in (workdir, *workdir.parents)):
+        raise UserError(f"--workdir: {workdir} is or lies in a file; give a folder.")
+    if not is_first():
+        yield
+        return
+    busy = f"--workdir: another run trains in {workdir}; stop it, or give another --workdir."
+    with locked(workdir, "--workdir", busy):
+        yield
+
+
 def claim_workdir(
     workdir: pathlib.Path, sections: dict[str, Any], mode: str, unknown: tuple[str, ...] = ()
 ) -> dict[str, Any]:
@@ -49,8 +70,6 @@ def claim_workdir(
         UserError: the directory belongs to another config, or evaluation finds none.
     """
     path = workdir / "config.json"
-    if any(place.is_file() for place in (workdir, *workdir.parents)):
-        raise UserError(f"--workdir: {workdir} is or lies in a file; give a folder.")
     if not has_begun(workdir):
         if mode != "train":
             raise UserError(f"{workdir} holds no run to evaluate; train first (--mode=train).")

@@ -15,7 +15,7 @@ from jaxseg.data import coco_classes
 from jaxseg.run import Run
 from jaxseg.sections import EvalSection, TrainSection, call, read_config
 from jaxseg.sharding import make_mesh, place
-from jaxseg.workdir import claim_workdir, init_from
+from jaxseg.workdir import claim_workdir, init_from, training_in
 
 SMALL = {"name": "scenes", "batch_size": 4, "size": 32, "crop": 32, "count": 8, "test_crop": 32}
 
@@ -203,8 +203,8 @@ def test_starting_from_a_run_that_is_not_finished(tmp_path):
 
 def test_a_workdir_that_is_a_file(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="is or lies in a file"):
-        claim_workdir(tmp_path / "file", sections(), "train")
+    with pytest.raises(UserError, match="is or lies in a file"), training_in(tmp_path / "file"):
+        pass
 
 
 def test_a_group_that_is_not_there(tmp_path):

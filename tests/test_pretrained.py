@@ -19,6 +19,7 @@ from jaxseg.models.backbones import Backbone
 from jaxseg.models.weights import read_weights, write_weights
 from jaxseg.run import Run
 from jaxseg.sharding import make_mesh
+from jaxseg.workdir import training_in
 from jaxseg.writer import read_metrics
 
 
@@ -122,6 +123,8 @@ def test_a_method_without_a_backbone_has_no_use_for_weights(tmp_path, weights):
 
 def test_training_on_kept_features_is_training_on_images(tmp_path, weights):
     computed = Run(make_config(weights=weights(1)), tmp_path / "computed")
+    with training_in(tmp_path / "computed"), pytest.raises(UserError, match="another run trains"):
+        computed.fit()
     assert computed.fit()
     config = make_config(weights=weights(1))
     config.data.tokens = str(tmp_path / "tokens")

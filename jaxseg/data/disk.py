@@ -20,11 +20,12 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextlib.contextmanager
-def locked(folder: pathlib.Path, field: str) -> Iterator[bool]:
+def locked(folder: pathlib.Path, field: str, busy: str = "") -> Iterator[bool]:
     """Makes the folder and holds its lock; waits for it. A killed process gives its lock back.
 
     Yields false where the file system has no locks: others may be at work in the folder.
-    Raises UserError if the folder cannot be written.
+    Raises UserError if the folder cannot be written; and, with the message `busy` where there is
+    one, in the place of waiting.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -38,7 +39,9 @@ def locked(folder: pathlib.Path, field: str) -> Iterator[bool]:
         try:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            except BlockingIOError as error:
+                if busy:
+                    raise UserError(busy) from error
                 logging.warning("another process writes %s; waiting for it", folder)
                 fcntl.flock(file, fcntl.LOCK_EX)
             alone = True
