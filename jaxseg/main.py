@@ -12,6 +12,7 @@ import pathlib
 import runpy
 import signal
 import sys
+import traceback
 
 import jax
 from absl import app, flags, logging
@@ -65,7 +66,8 @@ class StopSignal:
     """Inside its `with`, SIGTERM and Ctrl-C mean "save, then stop"; a second Ctrl-C interrupts."""
 
     def __init__(self):
-        self.received: int | None = None
+        self.received: int | None = None  # the first of them
+        self._interrupted = False
 
     def __enter__(self):
         numbers = (signal.SIGTERM, signal.SIGINT)
@@ -78,10 +80,13 @@ class StopSignal:
 
     def _receive(self, number, frame):
         del frame
-        if self.received == signal.SIGINT == number:
-            raise KeyboardInterrupt
-        self.received = number
-        print("\nStopping after this step, to save it.", file=sys.stderr, flush=True)
+        if number == signal.SIGINT:
+            if self._interrupted:
+                raise KeyboardInterrupt
+            self._interrupted = True
+        if self.received is None:
+            self.received = number
+            print("\nStopping after this step, to save it.", file=sys.stderr, flush=True)
 
     def __call__(self) -> bool:
         return self.received is not None
@@ -135,9 +140,9 @@ def main(argv: list[str]) -> None:
     if MODE.value == "train":
         with StopSignal() as stop:
             done = run.fit(stop)
-        # The signal may have come to another process; one that came after the last step waits until
-        # several processes are done, for they evaluate together.
-        if not done or (stop.received and jax.process_count() == 1):
+            # A signal may have come to another process, or after the last step.
+            stopped = processes.any_of(stop())
+        if stopped or not done:
             logging.warning("Stopped by a signal and saved; the same command goes on from there.")
             sys.exit(128 + (stop.received or signal.SIGTERM))
     print(record.score_table(run.evaluate()))
@@ -173,23 +178,32 @@ def check_overrides(argv: list[str], file: str) -> None:
 
 
 def run_main() -> None:
-    """Runs `main`; what a user can mend ends in one message and exit status 1."""
+    """Runs `main`; what a user can mend ends in one message and exit status 1.
+
+    Of several processes, one that meets an error ends at once, with status 1, and the others soon
+    after it: with status 75 (EX_TEMPFAIL) where an operation of all failed, or aborted by JAX, see
+    `processes.end`. Both mean that the same command may go on from the last checkpoint.
+    """
     try:
         app.run(main, flags_parser=parse_flags)
     except UserError as error:
-        sys.exit(f"jaxseg: {error}")
+        print(f"jaxseg: {error}", file=sys.stderr)
+        processes.end(1)
     except KeyboardInterrupt:
-        sys.exit(130)
-    except jax.errors.JaxRuntimeError as error:
-        if jax.process_count() == 1:
+        processes.end(128 + signal.SIGINT)
+    except Exception as error:
+        if not processes.joined():
             raise
-        # Out, without waiting at the exit for one that is gone.
+        traceback.print_exc()
+        # A device that has no room left is this process's own trouble.
+        if not isinstance(error, jax.errors.JaxRuntimeError) or "RESOURCE_EXHAUSTED" in str(error):
+            processes.end(1)
         print(
-            f"jaxseg: an operation of all {jax.process_count()} processes failed, probably because "
-            f"one of them ended; start all again, to go on from the last checkpoint. {error}",
-            file=sys.stderr, flush=True,
-        )  # fmt: skip
-        os._exit(1)
+            "jaxseg: an operation of all processes failed, probably because one of them ended; "
+            "start all again, to go on from the last checkpoint.",
+            file=sys.stderr,
+        )
+        processes.end(os.EX_TEMPFAIL)
 
 
 if __name__ == "__main__":

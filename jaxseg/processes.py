@@ -6,16 +6,26 @@ one alone writes what is not an array of the mesh. In a single process nothing h
 Source: JAX's guide to multi-process programs.
 """
 
+import contextlib
+import multiprocessing
 import os
-from collections.abc import Callable
-from typing import Any
+import sys
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 VARIABLES = ("JAXSEG_COORDINATOR", "JAXSEG_PROCESSES", "JAXSEG_PROCESS")
+
+# After so long without a sign of life JAX takes a process for lost, and aborts the others.
+_LOST_SECONDS = 45
+# JAX aborts the others as soon as the first process is gone. What is wrong with a config, all find
+# a moment apart: each has this time to say so and to end by itself.
+_LAST_SECONDS = 3
 
 
 def join(detect: bool = False) -> None:
@@ -30,9 +40,12 @@ def join(detect: bool = False) -> None:
         RuntimeError: the others did not come within JAX's time, or nothing was detected.
     """
     coordinator, *numbers = (os.environ.get(name, "") for name in VARIABLES)
+    # It would take SIGTERM for itself, and nothing here asks it: until training minds the signal, a
+    # process would not end by it.
+    jax.config.update("jax_enable_preemption_service", False)
     if not coordinator and not any(numbers):
         if detect:
-            jax.distributed.initialize()
+            jax.distributed.initialize(heartbeat_timeout_seconds=_LOST_SECONDS)
         return
     given = ", ".join(f"{n}={os.environ.get(n, '')!r}" for n in VARIABLES)
     if not coordinator or not all(number.isdecimal() for number in numbers):
@@ -40,7 +53,12 @@ def join(detect: bool = False) -> None:
     count, own = map(int, numbers)
     if own >= count:
         raise ValueError(f"{given}: processes are numbered from 0 to {count - 1}.")
-    jax.distributed.initialize(coordinator, count, own)
+    jax.distributed.initialize(coordinator, count, own, heartbeat_timeout_seconds=_LOST_SECONDS)
+
+
+def joined() -> bool:
+    """Says whether this process has joined others; it starts no device."""
+    return jax.distributed.is_initialized()
 
 
 def is_first() -> bool:
@@ -48,10 +66,42 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
+def end(status: int) -> NoReturn:
+    """Ends the process with an exit status; one of several at once, whatever the others do.
+
+    Python's usual end would wait for the others for five minutes, and then abort without the
+    status. They end as well: where an operation of all fails under them, or else by JAX, which
+    aborts them (SIGABRT) as soon as the first process is gone, or 45 seconds after another is.
+    """
+    if not joined():
+        sys.exit(status)
+    for reader in multiprocessing.active_children():
+        reader.terminate()
+    with contextlib.suppress(OSError):
+        sys.stderr.flush()
+        sys.stdout.flush()
+    time.sleep(_LAST_SECONDS)
+    os._exit(status)
+
+
 def wait_for_all(what: str) -> None:
     """Returns when all processes have come here, with the same `what`."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(what)
+
+
+def ordered(devices: Iterable[jax.Device]) -> list[jax.Device]:
+    """Returns the devices with those of each process side by side, in the order of processes."""
+    return sorted(devices, key=lambda device: (device.process_index, device.id))
+
+
+def put(x: Any, sharding: Sharding) -> jax.Array:
+    """Returns an array that every process holds whole, or that lies on the mesh, in a layout."""
+    if sharding.is_fully_addressable or (isinstance(x, jax.Array) and not x.is_fully_addressable):
+        return jax.device_put(x, sharding)
+    # `device_put` would gather the array of every process on each, to see that they are the same.
+    host = np.asarray(x)
+    return jax.make_array_from_callback(host.shape, sharding, host.__getitem__)
 
 
 def fetch(tree: Any) -> Any:
@@ -62,6 +112,13 @@ def fetch(tree: Any) -> Any:
         return np.asarray(multihost_utils.process_allgather(x, tiled=True) if spread else x)
 
     return jax.tree.map(whole, tree)
+
+
+def any_of(answer: bool) -> bool:
+    """Says whether the answer of any process is true; waits for all."""
+    if jax.process_count() == 1:
+        return answer
+    return bool(np.any(multihost_utils.process_allgather(np.asarray(answer))))
 
 
 def agreed(ask: Callable[[], bool], mesh: Mesh) -> Callable[[], bool]:

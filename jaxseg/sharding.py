@@ -9,6 +9,7 @@ sums.
 Source: Rajbhandari et al. 2020 (ZeRO, stage 3), Xu et al. 2020 (sharding the weight update).
 """
 
+import collections
 import math
 import re
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxseg.core import State, UserError
+from jaxseg.processes import ordered, put
 
 SHARD = "shard"
 
@@ -47,10 +49,21 @@ RULES = (
 def make_mesh(devices: Sequence[jax.Device] | None = None, shards: int = 1) -> Mesh:
     """Returns the mesh over the given devices (default: all), `shards` of them along "shard".
 
+    Those of a process lie side by side: its rows of a batch are then one block, and groups along
+    "shard" stay within it as far as they can.
+
     Raises:
-        UserError: they do not divide into groups of `shards`.
+        UserError: they do not divide into groups of `shards`, or the processes have different
+            numbers of them.
     """
-    found = np.asarray(jax.devices() if devices is None else devices)
+    found = np.asarray(ordered(jax.devices() if devices is None else devices))
+    numbers = collections.Counter(device.process_index for device in found)
+    if len(set(numbers.values())) > 1:
+        each = ", ".join(f"{number} of process {own}" for own, number in numbers.items())
+        raise UserError(
+            f"The devices are {each}, but each process reads an equal share of a batch; start all "
+            "of them with as many devices."
+        )
     if found.size % shards:
         raise UserError(
             f"train.shards is {shards}, which does not divide the {found.size} devices; set it to "
@@ -81,7 +94,7 @@ def layout(state: State, mesh: Mesh) -> State:
 
 def place(state: State, mesh: Mesh) -> State:
     """Returns the state with its arrays where `layout` wants them."""
-    return jax.device_put(state, layout(state, mesh))
+    return jax.tree.map(put, state, layout(state, mesh))
 
 
 def _split(name: str, shape: tuple[int, ...], shards: int) -> PartitionSpec:

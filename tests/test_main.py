@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxseg.main import StopSignal
 from jaxseg.record import load_results
 from jaxseg.segmenter import load
 
@@ -22,6 +24,20 @@ TINY = (
     "--config.train.monitor_every=2", "--config.train.log_every=1", "--config.train.save_every=2",
 )  # fmt: skip
 SCENES = (*TINY, "--config.data.size=32", "--config.data.count=8", "--config.data.test_crop=32")
+
+
+@pytest.mark.parametrize("between", [(), (signal.SIGTERM,)])
+def test_a_second_interrupt_interrupts(between, capfd):
+    # launch/local.sh sends SIGTERM after each.
+    with StopSignal() as stop:
+        assert not stop()
+        for number in (signal.SIGINT, *between):
+            signal.raise_signal(number)
+            assert stop()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert stop.received == signal.SIGINT
+    assert capfd.readouterr().err.count("Stopping after this step") == 1
 
 
 def jaxseg(*flags, config="infoseg_scenes", devices=1):

@@ -1,11 +1,15 @@
 """Several processes: who they are, what they agree on, and a run of two beside a run of one."""
 
+import contextlib
 import json
 import os
 import pathlib
 import re
+import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -41,9 +45,62 @@ def test_a_process_alone_joins_nobody(monkeypatch):
     processes.join()
     assert processes.is_first()
     processes.wait_for_all("nothing")
+    assert [processes.any_of(answer) for answer in (False, True)] == [False, True]
     answers = iter([False, True])
     stop = processes.agreed(lambda: next(answers), make_mesh())
     assert (stop(), stop()) == (False, True)
+
+
+@contextlib.contextmanager
+def running(script: str, count: int, own: int, port: int) -> Iterator[subprocess.Popen]:
+    """Runs a script as one of several processes; not longer than the block."""
+    given = (f"127.0.0.1:{port}", str(count), str(own))
+    environment = os.environ | dict(zip(processes.VARIABLES, given, strict=True))
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+    ) as run:
+        try:
+            yield run
+        finally:
+            run.kill()
+
+
+@pytest.fixture
+def port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def test_a_signal_before_training_ends_the_process(port):
+    script = "from jaxseg import processes as p; p.join(); import signal as s; s.raise_signal(15)"
+    with running(script, 1, 0, port) as run:
+        assert run.wait(timeout=60) == -signal.SIGTERM
+
+
+FAILS = """
+from jaxseg import main, processes
+from jaxseg.core import UserError
+
+def fail(argv):
+    processes.join()
+    processes.wait_for_all("begun")
+    if not processes.is_first():
+        raise UserError("its disk is full")
+    processes.wait_for_all("done")
+
+main.main = fail
+main.run_main()
+"""
+
+
+def test_an_error_in_one_process_ends_all(port):
+    with running(FAILS, 2, 0, port) as first, running(FAILS, 2, 1, port) as second:
+        errors = [run.communicate(timeout=60)[1] for run in (first, second)]
+    assert (first.returncode, second.returncode) == (os.EX_TEMPFAIL, 1), errors
+    assert "jaxseg: its disk is full" in errors[1]
+    assert "probably because one of them ended" in errors[0]
 
 
 def test_arrays_are_fetched_whole():

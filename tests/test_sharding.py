@@ -1,12 +1,22 @@
 """The mesh and the layout of a state on it."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
 from jaxseg.core import State, UserError
+from jaxseg.processes import ordered, put
 from jaxseg.sharding import layout, make_mesh, over_all, place
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    process_index: int
+    id: int
 
 
 def a_state(**params) -> State:
@@ -51,9 +61,39 @@ def test_each_device_holds_its_part():
     assert jnp.array_equal(placed, kernel)
 
 
+def test_devices_of_a_process_lie_side_by_side():
+    devices = jax.devices()[:4]
+    assert make_mesh(devices[::-1], 2).devices.tolist() == [devices[:2], devices[2:]]
+    scattered = [Device(1, 0), Device(0, 3), Device(1, 2), Device(0, 1)]
+    assert ordered(scattered) == [Device(0, 1), Device(0, 3), Device(1, 0), Device(1, 2)]
+
+
+class Elsewhere:
+    """A layout of which a part lies on the devices of other processes."""
+
+    is_fully_addressable = False
+
+
+def test_arrays_of_the_host_are_laid_out_without_asking_other_processes(monkeypatch):
+    def lay_out(shape, sharding, part):
+        return shape, part((slice(0, 1),) * len(shape))
+
+    monkeypatch.setattr(jax, "make_array_from_callback", lay_out)
+    for given in (np.arange(3.0), jnp.arange(3.0)):
+        shape, part = put(given, Elsewhere())
+        assert shape == (3,)
+        assert part.tolist() == [0.0]
+
+
 def test_a_batch_is_spread_over_all_devices():
     rows = jax.device_put(jnp.arange(16), over_all(make_mesh(shards=4)))
     assert [shard.data.shape for shard in rows.addressable_shards] == [(2,)] * 8
+
+
+def test_processes_with_different_numbers_of_devices():
+    devices = [Device(0, 0), Device(1, 2), Device(1, 1)]
+    with pytest.raises(UserError, match="1 of process 0, 2 of process 1, but each"):
+        make_mesh(devices)
 
 
 def test_shards_that_do_not_divide_the_devices():

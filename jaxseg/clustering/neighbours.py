@@ -14,6 +14,7 @@ from jax import Array, lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxseg.clustering.nearest import chunk_size
+from jaxseg.processes import ordered, put
 
 
 @functools.partial(jax.jit, static_argnames=("k", "chunk"))
@@ -83,9 +84,9 @@ def nearest(
 
 def spread(bank: np.ndarray, devices: set[jax.Device]) -> Array:
     """Returns a bank [N ...] with equal shares of its rows on each device, filled up with zeros."""
-    mesh = Mesh(sorted(devices, key=lambda device: device.id), ("data",))
+    mesh = Mesh(ordered(devices), ("data",))
     filled = np.pad(bank, [(0, -len(bank) % mesh.size)] + [(0, 0)] * (bank.ndim - 1))
-    return jax.device_put(filled, NamedSharding(mesh, PartitionSpec("data")))
+    return put(filled, NamedSharding(mesh, PartitionSpec("data")))
 
 
 def nearest_spread(queries: Array, bank: Array, k: int, count: int) -> tuple[Array, Array]:
@@ -95,7 +96,7 @@ def nearest_spread(queries: Array, bank: Array, k: int, count: int) -> tuple[Arr
     of each share are compared: Q k scores and indices a device travel, and never the bank.
     """
     mesh = cast(NamedSharding, bank.sharding).mesh
-    queries = jax.device_put(queries, NamedSharding(mesh, PartitionSpec()))
+    queries = put(queries, NamedSharding(mesh, PartitionSpec()))
     return _nearest_spread(queries, bank, k, mesh, jnp.asarray(count))
 
 
