@@ -1,18 +1,21 @@
 """Trains in several processes of this machine and compares with one process, as JSON.
 
-python benchmarks/processes.py --method=hsg --processes=2 --steps=20
-python benchmarks/processes.py --method=picie --processes=2 --steps=20 --signals=TERM,KILL
+python benchmarks/processes.py --method=hsg --processes=2
+python benchmarks/processes.py --method=picie --steps=20 --signals=TERM,KILL --last-loss=1e-3
+python benchmarks/processes.py --method=smooseg --signals=KILL --resume-processes=4
 
 The same run (configs/METHOD_scenes.py with a tiny network, see SMALL) in one process and, by
 launch/local.sh, in several, on the CPU: what the losses of the first and of the last step, the
 parameters at the end (relative to the largest of their array) and the scores differ by. The first
-step must agree to 1e-5; rounding then grows from step to step as it does with any change in the
-order of a sum.
+step must agree to 1e-5. Rounding then grows from step to step as it does with any change in the
+order of a sum: how far the last losses and the scores may be apart is for 12 steps, see LAST_LOSS;
+give more for longer runs.
 
 With --signals one process of another run gets SIGTERM after the first checkpoint, on which all have
 to save and stop; of the same run, started again, one gets SIGKILL after the next; and the run that
-then goes on to its end is compared with the unbroken one: no bit of the parameters may differ.
-Exits with 1 where something is not as it must be.
+then goes on to its end is compared with the unbroken one: no bit of the parameters may differ. With
+--resume-processes it goes on in another number of processes, and may be as far from the unbroken
+one as that from the run in one process. Exits with 1 where something is not as it must be.
 """
 
 import argparse
@@ -25,6 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import Any
 
 import jax
 import numpy as np
@@ -45,6 +49,11 @@ SMALL = {
     "picie": {"backbone": "resnet_tiny", "dim": 16, "size": 32, "sample_rounds": 2},
 }  # fmt: skip
 KEPT = {"hsg": ("hsg_kmeans", "hsg_retrieval"), "picie": ("picie",)}  # others: their own entry
+FIRST_LOSS = 1e-5
+# How far the last losses may be apart after 12 steps. Measured: SmooSeg 4e-7, InfoSeg 5e-7, PiCIE
+# and HSG 1e-6; other machines add up in other orders.
+LAST_LOSS = {"infoseg": 1e-4, "hsg": 1e-4, "smooseg": 1e-5, "picie": 1e-4}
+SCORES = 0.01  # accuracies and mIoU
 CONFIG = """
 from configs import {method}_scenes
 
@@ -105,7 +114,13 @@ def arrays(workdir: pathlib.Path) -> dict[str, np.ndarray]:
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
 
 
-def compare(one: pathlib.Path, several: pathlib.Path) -> dict[str, object]:
+def differing(one: pathlib.Path, other: pathlib.Path) -> int:
+    """Returns how many arrays of the final states of two runs differ in a bit."""
+    right = arrays(other)
+    return sum(a.tobytes() != right[path].tobytes() for path, a in arrays(one).items())
+
+
+def compare(one: pathlib.Path, several: pathlib.Path) -> dict[str, Any]:
     """Returns what two runs differ by."""
     rows = [
         [row["train/loss"] for row in read_metrics(place / "metrics.jsonl") if "train/loss" in row]
@@ -137,31 +152,61 @@ def compare(one: pathlib.Path, several: pathlib.Path) -> dict[str, object]:
     }
 
 
-def main() -> None:
+def too_far(found: dict[str, Any], last_loss: float, scores: float) -> bool:
+    """Says whether two runs that `compare` compared are further apart than they may be."""
+    fractions = [
+        value
+        for name, value in found["score_differences"].items()
+        if name.endswith(("accuracy", "miou"))
+    ]
+    return not (  # as a nan is
+        found["first_loss_difference"] <= FIRST_LOSS
+        and found["last_loss_difference"] <= last_loss
+        and all(value <= scores for value in fractions)
+    )
+
+
+def parse() -> argparse.Namespace:
+    """Returns the flags."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--method", required=True, choices=SMALL)
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--signals", default="", help="TERM, KILL or TERM,KILL; default: none")
-    arguments = parser.parse_args()
+    add = parser.add_argument
+    add("--method", required=True, choices=SMALL)
+    add("--processes", type=int, default=2)
+    add("--steps", type=int, default=12)
+    add("--signals", default="", help="TERM, KILL or TERM,KILL; default: none")
+    add("--resume-processes", type=int, help="after the signals; default: as many as before")
+    add("--last-loss", type=float, help="how far it may be apart; default: see LAST_LOSS")
+    add("--scores", type=float, default=SCORES, help="how far they may be apart (%(default)s)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse()
     method, processes = arguments.method, arguments.processes
+    last_loss = LAST_LOSS[method] if arguments.last_loss is None else arguments.last_loss
+    allowed = last_loss, arguments.scores
     with tempfile.TemporaryDirectory() as folder:
         root = pathlib.Path(folder)
         kept = KEPT.get(method, (method,))
         config = CONFIG.format(method=method, small=SMALL[method], kept=kept, steps=arguments.steps)
         (root / "config.py").write_text(config)
-        found: dict[str, object] = {"method": method, "processes": processes}
+        found: dict[str, Any] = {"method": method, "processes": processes}
         found["seconds"] = [finish(root, "one", 1), finish(root, "several", processes)]
         found |= compare(root / "one", root / "several")
-        failed = found["first_loss_difference"] > 1e-5
+        failed = too_far(found, *allowed)
         if arguments.signals:
             signals = [getattr(signal, f"SIG{name}") for name in arguments.signals.split(",")]
             kills = [interrupt(root, "killed", processes, number) for number in signals]
-            finish(root, "killed", processes)
-            unbroken, resumed = arrays(root / "several"), arrays(root / "killed")
-            differing = sum(a.tobytes() != resumed[path].tobytes() for path, a in unbroken.items())
-            found |= {"kills": kills, "differing_arrays": differing}
-            failed |= bool(differing) or [k["exit"] for k in kills] != [128 + n for n in signals]
+            found["kills"] = kills
+            failed |= [kill["exit"] for kill in kills] != [128 + number for number in signals]
+            resume = arguments.resume_processes or processes
+            finish(root, "killed", resume)
+            if resume == processes:
+                found["differing_arrays"] = differing(root / "several", root / "killed")
+                failed |= found["differing_arrays"] > 0
+            else:
+                found["resumed"] = compare(root / "several", root / "killed")
+                failed |= too_far(found["resumed"], *allowed)
         print(json.dumps(found, indent=2))
         sys.exit(int(failed))
 

@@ -80,12 +80,20 @@ def test_a_signal_before_training_ends_the_process(port):
 
 
 FAILS = """
+import jax
+import numpy as np
 from jaxseg import main, processes
+from jaxseg.clustering import neighbours
 from jaxseg.core import UserError
 
 def fail(argv):
     processes.join()
-    processes.wait_for_all("begun")
+    assert not processes.any_of(False)
+    assert processes.any_of(not processes.is_first())
+    bank = np.arange(6.0).reshape(3, 2)
+    np.testing.assert_array_equal(
+        processes.fetch(neighbours.spread(bank, set(jax.devices())))[:3], bank
+    )
     if not processes.is_first():
         raise UserError("its disk is full")
     processes.wait_for_all("done")
@@ -116,7 +124,9 @@ def test_arrays_are_fetched_whole():
 def test_two_processes_train_as_one_and_stop_and_go_on_together():
     # The benchmark compares, and fails unless the first step agrees to 1e-5, a signal to one
     # process ends both, and the resumed run ends with the very parameters of the unbroken one.
-    command = ["benchmarks/processes.py", "--method=infoseg", "--steps=60", "--signals=TERM"]
+    # Other orders of summation are magnified step by step; the loss falls from 1.4 to 1.0.
+    command = ["benchmarks/processes.py", "--method=infoseg", "--steps=60", "--signals=TERM",
+               "--last-loss=0.05", "--scores=0.02"]  # fmt: skip
     flags = os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=1"
     result = subprocess.run(
         [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=900,
@@ -125,7 +135,4 @@ def test_two_processes_train_as_one_and_stop_and_go_on_together():
     assert result.returncode == 0, result.stderr + result.stdout
     found = json.loads(result.stdout)
     assert found["steps"] == 60
-    # Other orders of summation, magnified step by step; the loss falls from 1.4 to 1.0.
-    assert found["last_loss_difference"] < 0.05
-    assert found["score_differences"]["infoseg/accuracy"] < 0.02
     assert found["differing_arrays"] == 0
