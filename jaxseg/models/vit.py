@@ -5,13 +5,13 @@ layer scale, the feed-forward layer and the norm's epsilon. Layer order is pre-n
 after the last block. Tokens stand in the order class, registers, patches row by row.
 """
 
-import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from flax import struct
+
+from jaxseg.models.attention import attend, attention_weights
 
 Array = jax.Array
 
@@ -185,13 +185,10 @@ class _Attention(nn.Module):
         keys = key.reshape(batch, count, width)
         if rotation is not None:
             query, key = (rotate(t, rotation) for t in (query, key))
-        scores = jnp.einsum(
-            "bqhd,bkhd->bhqk", query / math.sqrt(size), key, preferred_element_type=jnp.float32
-        )
-        weights = nn.softmax(scores)
-        mixed = jnp.einsum("bhqk,bkhd->bqhd", weights.astype(self.dtype), value)
+        weights = attention_weights(query, key) if attention else None
+        mixed = attend(query, key, value)
         mixed = _dense(width, self.dtype, "out")(mixed.reshape(batch, count, width))
-        return mixed, keys, weights if attention else None
+        return mixed, keys, weights
 
 
 def _norm(epsilon: float, dtype: jnp.dtype, name: str) -> nn.LayerNorm:
