@@ -11,7 +11,7 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import cv2
 import numpy as np
@@ -117,7 +117,7 @@ class _Plan:
     """
 
     settings: dict[str, object]
-    jobs: dict[str, Callable[[], Iterator[Tile]]]
+    jobs: Mapping[str, Callable[[], Iterator[Tile]]]
     labelled: frozenset[str]
     sizes: dict[str, int]
 
