@@ -19,6 +19,7 @@ def get_config():
     config.data.annotations = "annotations/instances_{split}2017.json"
     config.data.side = 128  # the images are crops of this side; 0 = the photographs
     config.data.count = 15_399
+    config.data.people_list = "persons"  # by the rule; or "all" images with people
     config.data.lists_dir = "jaxseg-lists"  # keeps the list, computed once
     config.data.on_corrupt = "error"  # or "skip"
     config.data.check = "none"  # or "headers": look for damaged files at the start

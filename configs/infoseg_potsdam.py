@@ -2,8 +2,8 @@
 
 python -m jaxseg.main --config=configs/infoseg_potsdam.py --config.data.root=DIR
 
-DIR holds tiles, or the release with its folder tiles, which prepare_potsdam of
-jaxseg.data.potsdam_tiles cuts. The splits are IIC's, which the paper follows: trained on all 8,550
+DIR holds tiles, or the release with its folder tiles, which `python -m
+jaxseg.prepare tiles` cuts. The splits are IIC's, which the paper follows: trained on all 8,550
 tiles, matched and scored on the 5,400 labelled. Stricter: --config.data.train_split=train
 --config.data.test_split=test.
 

@@ -2,8 +2,8 @@
 
 python -m jaxseg.main --config=configs/san_potsdam.py --config.data.root=DIR
 
-DIR holds tiles, or the release with its folder tiles, which prepare_potsdam of
-jaxseg.data.potsdam_tiles cuts. Colours jitter by 0.1 each, images are mirrored and lose their
+DIR holds tiles, or the release with its folder tiles, which `python -m
+jaxseg.prepare tiles` cuts. Colours jitter by 0.1 each, images are mirrored and lose their
 colour, as IIC; how often they lose it is not stated, and a tenth is this project's choice. Scored
 on the test tiles, in crops of 128; as IIC: --config.data.train_split=all
 --config.data.test_split=labelled.

@@ -7,6 +7,11 @@ the same examples; so do the real images, where there are some.
 
 import functools
 import inspect
+import os
+import pathlib
+import re
+import shutil
+import tempfile
 
 import jax
 import numpy as np
@@ -14,6 +19,7 @@ import pytest
 
 from jaxseg.build import batch_spec, make_data, make_method, make_transforms
 from jaxseg.commands import prepare
+from jaxseg.commands.check import folder_of
 from jaxseg.commands.pack import Packer
 from jaxseg.core import UserError
 from jaxseg.data import SOURCES
@@ -173,20 +179,70 @@ def test_packed_copies_give_the_same_examples(tmp_path, copies, layout):
             np.testing.assert_array_equal(ours.label[kind], theirs.label[kind], strict=True)
 
 
-@pytest.mark.parametrize("layout", sorted(WRITERS))
-def test_check_finds_nothing_wrong_but_the_counts(copies, layout, capsys):
-    fields = copies(layout)
+def check_command(fields, root, splits):
+    """Returns the command that checks splits of a copy that lies in `root`."""
     names = inspect.signature(SOURCES[fields["name"]]).parameters
     words = [
         f"--set={name}={value}"
         for name, value in fields.items()
         if name in names and name not in ("name", "root")
     ]
+    return ["check", fields["name"], f"--root={root}", f"--split={splits}", *words]
+
+
+@pytest.mark.parametrize("layout", sorted(WRITERS))
+def test_check_finds_nothing_wrong_but_the_counts(copies, layout, capsys):
+    fields = copies(layout)
     splits = {fields.get("train_split", "train"), fields.get("test_split", "val")}
-    command = ["check", fields["name"], f"--root={fields['root']}", f"--split={','.join(splits)}"]
-    prepare.main([*command, *words])
+    prepare.main(check_command(fields, fields["root"], ",".join(splits)))
     wrong = [line for line in capsys.readouterr().out.splitlines() if line.endswith("WRONG")]
     assert all(line.split()[1] == "images" and "without" not in line for line in wrong), wrong
+
+
+# The images of TFDS are no files.
+@pytest.mark.parametrize("layout", sorted(WRITERS.keys() - {"tfds"}))
+def test_check_finds_a_truncated_image(tmp_path, copies, layout, capsys):
+    fields = copies(layout)
+    root = shutil.copytree(fields["root"], tmp_path / "copy")
+    split = fields.get("train_split", "train")
+    folder = folder_of(open_split(fields | {"root": str(root)}, split))
+    path = os.path.join(folder.root, folder.names[0])
+    os.truncate(path, os.path.getsize(path) // 2)
+    assert prepare.main(check_command(fields, root, split)) == 1
+    out = capsys.readouterr().out
+    (unreadable,) = [line for line in out.splitlines() if "  unreadable files  " in line]
+    (damaged,) = [line for line in out.splitlines() if "  damaged or wrong examples  " in line]
+    assert re.search(r" 1 +0 +WRONG$", unreadable), out
+    assert re.search(r" 1 \(all read\) +0 +WRONG$", damaged), out
+    assert out.count(f"cannot read image {path}") == 2
+
+
+@pytest.fixture
+def forbidden():
+    """A folder that this process, as an ordinary user, has no permission for."""
+    with tempfile.TemporaryDirectory() as top:
+        root = pathlib.Path(top) / "data"
+        root.mkdir(mode=0)
+        os.chmod(top, 0o711)
+        user = os.geteuid()
+        try:
+            os.seteuid(user or 65534)  # the super user may read everything
+        except OSError:
+            pytest.skip("no ordinary user to be had")
+        yield root
+        os.seteuid(user)
+        root.chmod(0o700)
+
+
+@pytest.mark.parametrize("layout", sorted(WRITERS.keys() | {"folder"}))
+def test_a_root_without_permission_is_named(forbidden, layout, capsys):
+    fields = {"name": ALIASES.get(layout, layout)} | ({"tfds": "mini"} if layout == "tfds" else {})
+    assert prepare.main(check_command(fields, forbidden, "train")) == 1
+    out = capsys.readouterr().out
+    (told,) = [line for line in out.splitlines() if line.startswith("- train, layout: ")]
+    assert "no permission to " in told
+    assert str(forbidden) in told
+    assert "Expected" not in told
 
 
 COCO = {"images": "images/{split}", "labels": "labels/{split}"}

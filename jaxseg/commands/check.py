@@ -23,7 +23,7 @@ from jaxseg.data.catalogue import Entry
 from jaxseg.data.folder import Folder
 from jaxseg.data.images import find_files
 from jaxseg.data.packed import Packed
-from jaxseg.data.source import Example, Source
+from jaxseg.data.source import Example, Source, Wrapper
 
 _SHOWN = 5  # problems of a kind that are told in full
 _REDOWNLOAD = "Download these files again, or unpack the archive again"
@@ -47,6 +47,7 @@ def check_split(
     entry: Entry,
     seconds: float,
     on_corrupt: str = "error",
+    absent: str = "",
 ) -> list[Finding]:
     """Checks one split; reading examples takes at most about `seconds`.
 
@@ -56,17 +57,19 @@ def check_split(
         entry: what is known of the data set.
         on_corrupt: "error", or "skip" where examples with an unreadable file are not wrong, for
             others take their place.
+        absent: places none of which is there, where this is no fault: the split is optional.
     """
     try:
         source = open_split()
     except UserError as error:
+        if absent:
+            return [Finding(split, "images", f"absent: no {absent} (optional)")]
         return [Finding(split, "layout", "not as expected", "", True, str(error))]
     found = [_count(split, len(source), entry.expected.get(split))]
-    if isinstance(source, Folder):
-        found += list(_check_files(split, source))
-        if on_corrupt == "error":
-            # Only so are damaged files met when they are read.
-            source = dataclasses.replace(source, on_corrupt="error", bad=frozenset())
+    if folder := folder_of(source):
+        found += list(_check_files(split, folder))
+    if on_corrupt == "error":
+        source = _strict(source)
     if isinstance(source, Packed):
         found += [_check_hashes(split, source), _stand_ins(split, source)]
     if len(source):
@@ -74,6 +77,28 @@ def check_split(
         sample.read(seconds, Bar(f"reading {split!r}", len(source)))
         found += list(sample.findings(split, split in entry.void))
     return found
+
+
+def folder_of(source: Source) -> Folder | None:
+    """Returns the files that a source reads, whatever wraps them; None where it has none."""
+    if isinstance(source, Wrapper):
+        return folder_of(source.source)
+    if isinstance(source, Bsds500):
+        return source.images
+    return source if isinstance(source, Folder) else None
+
+
+def _strict(source: Source) -> Source:
+    """Returns the source without stand-ins: only so are damaged files met when they are read."""
+    if isinstance(source, Wrapper):
+        return dataclasses.replace(source, source=_strict(source.source))
+    if isinstance(source, Bsds500):
+        return dataclasses.replace(source, images=_without_standins(source.images))
+    return _without_standins(source) if isinstance(source, Folder) else source
+
+
+def _without_standins(folder: Folder) -> Folder:
+    return dataclasses.replace(folder, on_corrupt="error", bad=frozenset())
 
 
 def _count(split: str, count: int, official: int | None) -> Finding:
@@ -116,7 +141,7 @@ def _check_files(split: str, source: Folder) -> Iterator[Finding]:
 def _failure(source: Folder, index: int) -> str:
     """Returns what reading an example without a stand-in says."""
     try:
-        dataclasses.replace(source, on_corrupt="error", bad=frozenset())[index]
+        _without_standins(source)[index]
     except UserError as error:
         return str(error).removesuffix(" to use the next image in its place")
     return f"{source.names[index]}: its header is damaged"
@@ -125,20 +150,26 @@ def _failure(source: Folder, index: int) -> str:
 def _labels_without_image(source: Folder) -> list[str]:
     """Returns label files, in the folders of this split's labels, whose image is nowhere."""
     images = [os.path.join(source.root, name) for name in source.names]
-    labels = [label for label in source.labels if label]
-    image_end, label_end = _ending(map(_stem, images)), _ending(labels)
+    image_end = _ending(map(_stem, images))
     stems = {_stem(path).removesuffix(image_end) for path in images}
     for folder in {os.path.dirname(path) for path in images}:
         stems |= {_stem(name).removesuffix(image_end) for name in find_files(folder)}
     known = {os.path.basename(stem) for stem in stems}
-    used = set(labels)
-    orphans = []
-    for folder in sorted({os.path.dirname(path) for path in labels}):
+    # One split may have labels of two kinds, as VOC's PNGs and the .mat files of SBD.
+    kinds: dict[str, set[str]] = {}
+    for label in filter(None, source.labels):
+        kinds.setdefault(os.path.splitext(label)[1], set()).add(label)
+    return sorted(path for labels in kinds.values() for path in _orphans(labels, known))
+
+
+def _orphans(labels: set[str], known: set[str]) -> Iterator[str]:
+    """Yields the files that lie and end as these labels do and belong to no known image."""
+    end = _ending(labels)
+    for folder in {os.path.dirname(path) for path in labels}:
         for entry in os.scandir(folder):
-            is_label = entry.name.endswith(label_end) and entry.path not in used
-            if is_label and entry.name.removesuffix(label_end) not in known:
-                orphans.append(entry.path)
-    return sorted(orphans)
+            is_label = entry.name.endswith(end) and entry.path not in labels
+            if is_label and entry.name.removesuffix(end) not in known:
+                yield entry.path
 
 
 def _stem(path: str) -> str:
@@ -297,11 +328,15 @@ def check(
     splits: Mapping[str, Callable[..., Source]],
     entry: Entry,
     seconds: float,
+    absent: Mapping[str, str],
 ) -> list[Finding]:
-    """Checks splits, each opened by a function, in about `seconds` of reading in all."""
+    """Checks splits, each opened by a function, in about `seconds` of reading in all.
+
+    `absent` has the optional splits that are not there, as `check_split` takes it.
+    """
     findings = []
     end = time.monotonic() + seconds
     for number, (split, open_split) in enumerate(splits.items()):
         share = max(end - time.monotonic(), 1.0) / (len(splits) - number)
-        findings += check_split(split, open_split, entry, share)
+        findings += check_split(split, open_split, entry, share, absent=absent.get(split, ""))
     return findings

@@ -2,15 +2,18 @@
 
 import argparse
 import ast
+import contextlib
 import dataclasses
 import functools
 import inspect
+import os
 import pathlib
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from jaxseg.commands.bar import Bar
 from jaxseg.commands.check import check, format_findings
 from jaxseg.commands.pack import SHARD_BYTES, Packer
 from jaxseg.commands.regions import add_parser as add_regions_parser
@@ -24,7 +27,8 @@ from jaxseg.sections import call, check_keys, pick
 
 # Reading examples may take this long, so that a check is over within a minute.
 _SECONDS = 30.0
-_LISTS = ("train_list", "val_list")  # fields of the sources that have curated lists
+# Fields of the sources that have lists of images made by a rule; each takes "all", too.
+_LISTS = ("train_list", "val_list", "people_list")
 
 
 def run_list(arguments: argparse.Namespace) -> int:
@@ -54,19 +58,23 @@ def run_check(arguments: argparse.Namespace) -> int:
     entry = _entry(arguments)
     listed = [name for name in _LISTS if name in inspect.signature(opener).parameters]
     if entry.complete and not arguments.lists and not set(listed) & set(fields):
-        # Making a curated list reads every label map, which takes minutes.
+        # Making such a list reads every label, which takes minutes.
         fields |= dict.fromkeys(listed, "all")
         entry = dataclasses.replace(entry, expected=entry.complete)
-        print(f"All images are checked; --lists checks those of the list instead: {entry.rule}.")
+        print(
+            "All images that the list is chosen from are checked. --lists makes the list, which "
+            f"takes minutes, and checks its images instead: {entry.rule}."
+        )
     # All damaged files are to be found at once, and counted.
     for field, value in (("on_corrupt", "skip"), ("check", "headers")):
         if field in inspect.signature(opener).parameters:
             fields.setdefault(field, value)
+    optional = CATALOGUE[arguments.name].optional if arguments.split is None else {}
     splits = {
         split: functools.partial(call, "data", opener, fields, split=split)
-        for split in _splits(arguments)
+        for split in [*_splits(arguments), *optional]
     }
-    findings = check(splits, entry, arguments.seconds)
+    findings = check(splits, entry, arguments.seconds, _absent(arguments.root, optional))
     print(format_findings(findings))
     wrong = sum(finding.wrong for finding in findings)
     print(f"\n{arguments.name}: {f'{wrong} things are wrong' if wrong else 'all is right'}.")
@@ -109,13 +117,22 @@ def run_pack(arguments: argparse.Namespace) -> int:
 
 def run_tiles(arguments: argparse.Namespace) -> int:
     """Cuts Potsdam's large images into the tiles that the methods were trained on."""
+    with contextlib.ExitStack() as stack:
+        bars: list[Bar] = []
 
-    def report(done: int, total: int) -> None:
-        print(f"{done}/{total} images cut", file=sys.stderr, flush=True)
+        def report(done: int, total: int) -> None:
+            if not bars:
+                bars.append(stack.enter_context(Bar("cutting", total)))
+            bars[0].add()
 
-    counts = prepare_potsdam(
-        arguments.root, arguments.out, seed=arguments.seed, bands=arguments.bands, report=report
-    )
+        counts = prepare_potsdam(
+            arguments.root,
+            arguments.out,
+            bands=arguments.bands,
+            seed=arguments.seed,
+            lists=arguments.lists,
+            report=report,
+        )
     print(", ".join(f"{name}: {count} tiles" for name, count in counts.items()))
     return 0
 
@@ -150,6 +167,16 @@ def _splits(arguments: argparse.Namespace) -> Sequence[str]:
     if arguments.name == "packed":
         return list(read_manifest(str(pathlib.Path(arguments.root).expanduser()))["splits"])
     return CATALOGUE[arguments.name].splits
+
+
+def _absent(root: str, optional: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    """Returns the places of each optional split of which none is there."""
+    top = os.path.expanduser(root)
+    return {
+        split: " nor ".join(places)
+        for split, places in optional.items()
+        if not any(os.path.exists(os.path.join(top, place)) for place in places)
+    }
 
 
 def _entry(arguments: argparse.Namespace) -> Entry:
@@ -194,6 +221,9 @@ def make_parser() -> argparse.ArgumentParser:
     tiling.add_argument("--root", required=True, help="folder of the release, or of IIC's archive")
     tiling.add_argument("--out", default="", help="folder of the tiles (ROOT/tiles)")
     tiling.add_argument("--seed", type=int, default=0, help="of the test tiles (%(default)s)")
+    tiling.add_argument(
+        "--lists", default="", help="folder of the lists of tiles, in the place of a draw"
+    )
     tiling.add_argument("--bands", default="", help="RGBIR, RGB or IRRG (the first that is there)")
     tiling.set_defaults(run=run_tiles)
     add_regions_parser(commands)
@@ -205,7 +235,7 @@ def _add_command(commands: Any, name: str, run: Callable, text: str) -> argparse
     command = commands.add_parser(name, help=text)
     command.add_argument("name", metavar="NAME", help="as `list` gives it")
     command.add_argument("--root", default="", help="folder of the data set")
-    command.add_argument("--split", help="A,B: these splits (default: all official ones)")
+    command.add_argument("--split", help="A,B: these splits (default: those of the data set)")
     command.add_argument(
         "--set", action="append", default=[], metavar="FIELD=VALUE", help="a field of the data set"
     )

@@ -24,6 +24,7 @@ import numpy as np
 
 from jaxseg.data.encodings import Colours, Ids
 from jaxseg.data.folder import Folder
+from jaxseg.data.labelled import list_folder
 from jaxseg.data.layout import Part, has_folder, open_parts, split_parts
 from jaxseg.data.potsdam import COLOURS6, NAMES6
 
@@ -159,8 +160,8 @@ def open_dubai(root: str, split: str, on_corrupt: str = "error") -> Folder:
         parts = [Part("images", "labels", select=select) for select in selections]
         decode = Ids({value: value for value in range(5)} | {5: -1, 6: -1})
     else:
-        folders = sorted(os.listdir(os.path.expanduser(root))) if has_folder(root, "") else []
-        tiles = [name for name in folders if re.fullmatch(r"Tile \d+", name)]
+        folders = list_folder(os.path.expanduser(root))
+        tiles = [name for name in sorted(folders) if re.fullmatch(r"Tile \d+", name)]
         parts = [
             Part(f"{tile}/images", f"{tile}/masks")
             for name in names

@@ -9,7 +9,7 @@ Brostow et al. 2009; the 367 / 101 / 233 splits and the labels of SegNet-Tutoria
 import os
 
 from jaxseg.core import UserError
-from jaxseg.data.folder import Folder, open_folder
+from jaxseg.data.folder import Folder, is_folder, open_folder
 
 CLASSES = (
     "sky",
@@ -41,7 +41,7 @@ def open_camvid(root: str, split: str, on_corrupt: str = "error") -> Folder:
     """
     images, labels = os.path.join("images", split), os.path.join("labels", split)
     top = os.path.abspath(os.path.expanduser(root))
-    missing = [name for name in (images, labels) if not os.path.isdir(os.path.join(top, name))]
+    missing = [name for name in (images, labels) if not is_folder(os.path.join(top, name))]
     if not split or missing:
         raise UserError(
             f"CamVid, split {split!r}: no folder {' nor '.join(missing)} in data.root {top}. "

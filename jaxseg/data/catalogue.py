@@ -29,10 +29,12 @@ class Entry:
         licence: the terms, and the project's page to get it from.
         tested: what its reader was tested on: "real files", "real samples" or "fixtures".
         splits: those that `prepare` takes where none is named; "" = all images.
+        optional: splits that `prepare check` looks at too, where one of these places (below
+            data.root) is there: not everybody has or needs them.
         expected: images by split, of the official release.
         void: splits whose published labels are void, or that have none.
         rule: how the list of images came about, where it is more than the files that are there.
-        complete: images by split without that list, where making it has to read every label map.
+        complete: images by split without that list, where making it has to read every label.
     """
 
     title: str
@@ -41,6 +43,7 @@ class Entry:
     licence: str
     tested: str
     splits: tuple[str, ...] = ("train", "val")
+    optional: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     expected: Mapping[str, int] = dataclasses.field(default_factory=dict)
     void: tuple[str, ...] = ()
     rule: str = ""
@@ -56,6 +59,7 @@ _CITYSCAPES = Entry(
     classes="27, the ids 7 to 33 (unsupervised protocol)",
     licence="non-commercial research, after registration: cityscapes-dataset.com",
     tested="fixtures; labels and three images of the release",
+    optional={"test": ("leftImg8bit/test",), "train_extra": ("leftImg8bit/train_extra",)},
     expected=cityscapes.EXPECTED["cityscapes27"],
     void=("test",),
 )
@@ -138,6 +142,7 @@ CATALOGUE: dict[str, Entry] = {
         expected=cocopersons.EXPECTED["cocopersons"],
         rule="our list (the published one has no rule): images of train2017 of whose pixels 5 to "
         "80 % show people, the first 15,399 by id",
+        complete=cocopersons.WITH_PEOPLE,
     ),
     "cocostuff15": dataclasses.replace(
         _COCOSTUFF,
@@ -194,7 +199,7 @@ CATALOGUE: dict[str, Entry] = {
     "kitti_semantic": Entry(
         title="KITTI semantics 2015, 200 labelled street scenes",
         layout="training/image_2/*.png, training/semantic/*.png (ids of Cityscapes); "
-        "testing/image_2; or images/*.jpg, labels/*.png (trainIds)",
+        "testing/image_2; or images/*.jpg, labels/*.png (the same ids)",
         classes="19, the trainIds of Cityscapes",
         licence="CC BY-NC-SA 3.0: KITTI Vision Benchmark Suite, semantics",
         tested="real samples (the second layout), fixtures (the first)",
@@ -274,6 +279,7 @@ CATALOGUE: dict[str, Entry] = {
         licence="research use: PASCAL VOC 2012; augmented: Semantic Boundaries Dataset (SBD)",
         tested="180 real images, fixtures (SBD)",
         splits=("train", "val"),
+        optional={"trainaug": ("SegmentationClassAug", "benchmark_RELEASE/dataset/cls")},
         expected=voc.EXPECTED["voc12"],
     ),
 }

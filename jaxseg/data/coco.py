@@ -32,7 +32,7 @@ from jaxseg.data.coco_classes import (
     TABLES,
 )
 from jaxseg.data.curate import chosen, key_of
-from jaxseg.data.folder import mirrored, select
+from jaxseg.data.folder import is_there, mirrored, select
 from jaxseg.data.images import find_files, read_label
 from jaxseg.data.labelled import Labelled, checked, open_root, split_parts
 
@@ -224,7 +224,7 @@ def _listed(
     label_root = os.path.join(top, label_folder)
     if wanted != "all" and wanted not in CURATED:
         path = os.path.join(top, wanted.replace("{split}", part))
-        if not os.path.isfile(path):
+        if not is_there(path):
             raise UserError(
                 f"{field} is {wanted!r}, and there is no list file {path}; expected all, "
                 f"{', '.join(CURATED)} or a text file of image ids, one a line"

@@ -9,7 +9,7 @@ This list is our own (METHODS 1.2): images of train2017 whose person masks, crow
     root/annotations/instances_train2017.json
 
 Opening the first time parses the whole JSON file and draws the masks of all images with people to
-make the list; the list and its masks are kept for the next time.
+make the list, which takes minutes; the list and its masks are kept for the next time.
 """
 
 import dataclasses
@@ -37,7 +37,11 @@ SHARES = (5, 80)  # least and greatest share of the pixels that persons cover, i
 # "train" is the whole data set: InfoSeg follows IIC, which trains, matches and tests on one set.
 EXPECTED: dict[str, dict[str, int]] = {"cocopersons": {"train": COUNT}}
 
+# Images of instances_train2017.json with people, crowds included.
+WITH_PEOPLE = {"train": 64_115}
+
 _PERSON = 1  # category id
+LISTS = ("persons", "all")
 _REMEDY = (
     f"{IMAGES_REMEDY}; unpack annotations_trainval2017.zip from "
     "http://images.cocodataset.org/annotations/ in data.root, or name another file in "
@@ -112,6 +116,7 @@ def open_cocopersons(
     count: int = COUNT,
     images: str = "{split}2017",
     annotations: str = "annotations/instances_{split}2017.json",
+    people_list: str = "persons",
     lists_dir: str = "jaxseg-lists",
     on_corrupt: str = "error",
     check: str = "none",
@@ -123,8 +128,10 @@ def open_cocopersons(
       split: "train"; "val" and "train+val" give images of val2017 by the same rule.
       side: images are scaled (bilinear, labels nearest) and cropped to side x side; 0 = as stored.
       count: how many images of a part of the split, the first by id; 0 = all that the rule keeps.
+        Does not hold for the list "all".
       images: folder of the images below `root`; "{split}" stands for the split.
       annotations: instances file, likewise.
+      people_list: "persons", by the rule; "all", every image with people, which draws no mask.
       lists_dir: folder below `root`, or an absolute path, that keeps the computed lists.
       on_corrupt: "error" or "skip", as in `open_folder`.
       check: "headers" or "none": look for damaged files at the start; see `labelled.checked`.
@@ -135,6 +142,8 @@ def open_cocopersons(
     """
     if side < 0 or count < 0:
         raise UserError(f"data.side is {side} and data.count {count}; expected 0 or more")
+    if people_list not in LISTS:
+        raise UserError(f"data.people_list is {people_list!r}; expected one of {', '.join(LISTS)}")
     parts = split_parts(split)
     places = {
         field.replace("{split}", part): what
@@ -149,9 +158,13 @@ def open_cocopersons(
     for part in parts:
         folder, file = (field.replace("{split}", part) for field in (images, annotations))
         path = os.path.join(top, file)
-        people = _chosen(path, part, os.path.join(top, lists_dir))
-        found = people[: count or None]
-        rules.append(f"{part}: {_RULE}; the first {len(found):,} of {len(people):,} by id")
+        if people_list == "all":
+            found = _people(path)
+            rules.append(f"{part}: all {len(found):,} images with people")
+        else:
+            people = _chosen(path, part, os.path.join(top, lists_dir))
+            found = people[: count or None]
+            rules.append(f"{part}: {_RULE}; the first {len(found):,} of {len(people):,} by id")
         names += [f"{folder}/{image.file_name}" for image in found]
         kept += found
         files += [path] * len(found)

@@ -1,6 +1,6 @@
 """Files that are whole or not there, a lock between processes, and the error of a full disk.
 
-`field` is the field of the config that names the folder, for the messages.
+`field` is the field of the config, or the option, that names the folder, for the messages.
 """
 
 import contextlib
@@ -69,6 +69,29 @@ def new_file(path: pathlib.Path, needed: int, field: str) -> Iterator[IO[bytes]]
             free = shutil.disk_usage(path.parent).free
             raise too_full(path.parent, needed, free, field) from error
         raise
+
+
+def require_room(folder: pathlib.Path, needed: int, field: str) -> None:
+    """Raises UserError unless the disk of a folder that is there has `needed` bytes free."""
+    if (free := shutil.disk_usage(folder).free) < needed:
+        raise too_full(folder, needed, free, field)
+
+
+@contextlib.contextmanager
+def writing(folder: pathlib.Path, field: str, kept: str) -> Iterator[None]:
+    """Turns what the system refuses inside into a UserError; `kept` says what is not lost."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_SPACE:
+            raise UserError(
+                f"{field}: no room is left in {folder}. Make room, and give the same command again "
+                f"to go on: {kept}"
+            ) from error
+        raise UserError(
+            f"{field}: cannot write to {folder}: {error.strerror or error}. Mend that, or give "
+            f"another folder; {kept}"
+        ) from error
 
 
 def too_full(folder: pathlib.Path, needed: int, free: int, field: str) -> UserError:

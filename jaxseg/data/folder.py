@@ -227,13 +227,36 @@ def checked(folder: Folder) -> Folder:
     return dataclasses.replace(folder, bad=check_files(folder))
 
 
+def is_there(path: str) -> bool:
+    """Tells whether there is such a file or folder; raises UserError where permissions hide it."""
+    try:
+        os.stat(path)
+    except PermissionError as error:
+        folder = os.path.dirname(os.path.abspath(path))
+        while not os.path.exists(folder):
+            folder = os.path.dirname(folder)
+        raise UserError(
+            f"no permission to look for {path}: {folder} cannot be entered. Ask its owner, or run "
+            "chmod u+rx"
+        ) from error
+    except OSError:
+        return False
+    return True
+
+
+def is_folder(path: str) -> bool:
+    """As `is_there`, of a folder."""
+    return is_there(path) and os.path.isdir(path)
+
+
 def require_folder(path: str, field: str) -> None:
     """Raises UserError unless `path` is a folder that can be listed."""
-    if not os.path.exists(path):
+    if not is_there(path):
         raise UserError(f"{field}: there is no folder {path}. Check the path, or create it")
     if not os.path.isdir(path):
         raise UserError(f"{field}: {path} is a file; expected a folder of images")
-    if not os.access(path, os.R_OK | os.X_OK):
+    effective = os.access in os.supports_effective_ids
+    if not os.access(path, os.R_OK | os.X_OK, effective_ids=effective):
         raise UserError(f"{field}: no permission to list {path}. Ask its owner, or run chmod u+rx")
 
 
@@ -343,10 +366,15 @@ def _beside(names: tuple[str, ...], beside: tuple[str, ...], image_root: str) ->
 
 
 def check_files(folder: Folder) -> frozenset[int]:
-    """Checks the headers of all images and labels; returns the indices that cannot be read."""
+    """Checks the headers of all images and labels; returns the indices that cannot be read.
+
+    Labels that are no images, such as MATLAB's files, have no header to check.
+    """
     total = len(folder)
     images = check_headers([os.path.join(folder.root, name) for name in folder.names])
-    labelled = [index for index, label in enumerate(folder.labels) if label]
+    labelled = [
+        index for index, label in enumerate(folder.labels) if label.lower().endswith(SUFFIXES)
+    ]
     labels = check_headers([folder.labels[index] for index in labelled])
     problems = {index: found for index, found in enumerate(images) if isinstance(found, Unreadable)}
     unlike = []

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from jaxseg.core import UserError
-from jaxseg.data.folder import Folder, by, check_files
+from jaxseg.data.folder import Folder, by, check_files, is_there
 from jaxseg.data.images import read_image
 from jaxseg.data.source import Example
 
@@ -28,9 +28,9 @@ class LabelReader(Protocol):
 class Labelled(Folder):
     """A `Folder` whose labels, of any kinds and encoding, are made by `reader`.
 
-    `names` are paths below `root`; `labels` are the label files whose headers are to be checked, or
-    () where labels are no files. Images are read as they are stored, whatever their EXIF says:
-    annotations of such releases count stored pixels. The rest is as in `Folder`.
+    `names` are paths below `root`; `labels` are the label files, or () where labels are no files.
+    Images are read as they are stored, whatever their EXIF says: annotations of such releases count
+    stored pixels. The rest is as in `Folder`.
 
     Raises:
       UserError: what `Folder` raises, or a label of another size than its image.
@@ -89,7 +89,7 @@ def open_root(data_set: str, root: str, split: str, places: Mapping[str, str], r
     if not root:
         raise UserError(f"{data_set}: data.root is empty; set it to the folder of the data set")
     top = os.path.abspath(os.path.expanduser(root))
-    missing = [place for place in places if not os.path.exists(os.path.join(top, place))]
+    missing = [place for place in places if not is_there(os.path.join(top, place))]
     if missing:
         expected = "; ".join(f"{place} ({what})" for place, what in places.items())
         found = f"no {' nor '.join(missing)} in" if os.path.isdir(top) else "there is no folder"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from jaxseg.core import UserError
-from jaxseg.data.folder import Folder, checked, few
+from jaxseg.data.folder import Folder, checked, few, is_folder
 from jaxseg.data.images import SUFFIXES, find_files
 
 
@@ -90,7 +90,7 @@ def find_root(data_set: str, root: str, folders: Iterable[str], layout: str) -> 
             f"data.root is empty; set it to the folder of {data_set}. Expected {layout}"
         )
     top = os.path.abspath(os.path.expanduser(root))
-    missing = [name for name in folders if not os.path.isdir(os.path.join(top, name))]
+    missing = [name for name in folders if not is_folder(os.path.join(top, name))]
     if missing:
         raise UserError(
             f"{data_set}: no folder {' nor '.join(missing)} in data.root {top}. Expected {layout}"
@@ -100,7 +100,7 @@ def find_root(data_set: str, root: str, folders: Iterable[str], layout: str) -> 
 
 def has_folder(root: str, name: str) -> bool:
     """Tells whether there is a folder `name` below `root`."""
-    return os.path.isdir(os.path.join(os.path.expanduser(root), name))
+    return is_folder(os.path.join(os.path.expanduser(root), name))
 
 
 def list_part(data_set: str, top: str, part: Part, layout: str) -> list[str]:
@@ -108,7 +108,7 @@ def list_part(data_set: str, top: str, part: Part, layout: str) -> list[str]:
     folder = os.path.join(top, part.images)
     # A label folder inside the image folder holds no images.
     label_root = os.path.join(top, part.labels)
-    leave = (label_root,) if part.labels and os.path.isdir(label_root) else ()
+    leave = (label_root,) if part.labels and is_folder(label_root) else ()
     names = part.select(find_files(folder, part.endings, leave))
     if not names:
         raise UserError(
@@ -122,7 +122,7 @@ def find_labels(data_set: str, top: str, part: Part, names: Sequence[str]) -> li
     if not part.labels:
         return [""] * len(names)
     folder = os.path.join(top, part.labels)
-    there = find_files(folder, (part.label_ending.lower(),)) if os.path.isdir(folder) else []
+    there = find_files(folder, (part.label_ending.lower(),)) if is_folder(folder) else []
     known = set(there)
     wanted = [_without(name, part.endings) + part.label_ending for name in names]
     missing = [name for name in wanted if name not in known]

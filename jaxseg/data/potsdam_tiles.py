@@ -5,11 +5,13 @@ As IIC's preparation does it: halved with OpenCV (INTER_LINEAR, which at one hal
 """
 
 import concurrent.futures
+import dataclasses
+import functools
 import json
 import os
-import re
+import pathlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import cv2
 import numpy as np
@@ -18,9 +20,22 @@ from absl import logging
 from PIL import Image
 
 from jaxseg.core import UserError
+from jaxseg.data.disk import require_room, writing
 from jaxseg.data.encodings import Colours
-from jaxseg.data.images import Unreadable, find_files, read_image
-from jaxseg.data.potsdam import COLOURS6, LISTS, NO_CLASS, read_list
+from jaxseg.data.folder import require_folder
+from jaxseg.data.images import Unreadable, check_header, find_files, read_image
+from jaxseg.data.potsdam import (
+    COLOURS6,
+    FILE,
+    FINISHED,
+    LISTS,
+    NO_CLASS,
+    SETTINGS,
+    is_archive,
+    read_list,
+    read_settings,
+)
+from jaxseg.data.potsdam_lists import draw_lists, read_given, require_tiles
 
 BANDS = {"RGBIR": 4, "RGB": 3, "IRRG": 3}  # channels, the preferred first
 
@@ -32,9 +47,6 @@ LABELLED = frozenset(
 )
 IMAGES = 38
 
-_FILE = re.compile(r"top_potsdam_(\d+_\d+)_(RGBIR|RGB|IRRG|label|label_noBoundary)\.tiff?$", re.I)
-_TEST_SHARE = 0.1  # of all tiles
-
 Report = Callable[[int, int], None]
 
 
@@ -44,6 +56,7 @@ def prepare_potsdam(
     bands: str = "",
     tile: int = 200,
     seed: int = 0,
+    lists: str = "",
     threads: int = 2,
     report: Report = lambda done, total: None,
 ) -> dict[str, int]:
@@ -58,6 +71,8 @@ def prepare_potsdam(
       bands: "RGBIR", "RGB" or "IRRG"; "" = the first of these that is there.
       tile: side of a tile in pixels of the halved image.
       seed: of the draw of test tiles. IIC's tiles keep IIC's lists.
+      lists: folder of lists of tiles as a folder of tiles has them (unlabelled_train.txt and so on,
+        "2_10/00_01" a line), which are taken in the place of a draw; "" = draw.
       threads: images cut at a time; each takes about 0.8 GB of memory.
       report: called with (images done, images in all).
 
@@ -67,49 +82,100 @@ def prepare_potsdam(
     Raises:
       UserError: no image, or none of the asked bands; an image that is damaged or whose sides two
         tiles do not divide; a label of another size or with an unknown colour; `out` holds tiles of
-        other settings.
+        other settings, cannot be written or has too little room; a list that is missing, or names a
+        tile that is not there or twice, or as labelled one that is not.
     """
     top = os.path.abspath(os.path.expanduser(root))
     out = os.path.abspath(os.path.expanduser(out)) if out else os.path.join(top, "tiles")
-    archived = os.path.isdir(os.path.join(top, "imgs")) and os.path.isdir(os.path.join(top, "gt"))
-    if archived:
-        settings: dict[str, object] = {"bands": "RGBIR", "tile": tile, "source": "IIC's tiles"}
-        labels = {"all": "gt"}
-        jobs = {"all": lambda: _archived_tiles(top, tile)}
-    else:
-        images, labels, bands = _find_images(top, bands, out)
-        settings = {"bands": bands, "tile": tile, "source": "release"}
-        jobs = {
-            name: _cutting(path, labels.get(name, ""), BANDS[bands], tile)
-            for name, path in images.items()
-        }
-    _claim(out, settings)
+    given = read_given(lists) if lists else {}
+    archived = is_archive(top)
+    plan = _plan_archived(top, tile) if archived else _plan_release(top, bands, tile, out)
+    with writing(pathlib.Path(out), "--out", "the images that are cut are kept"):
+        _claim(out, plan.settings)
+        _cut_all(plan, out, threads, report)
+        if given:
+            require_tiles(out, given)
+            found, origin = given, "given"
+        elif archived:
+            found = {name: [f"all/{number}" for number in read_list(top, name)] for name in LISTS}
+            origin = "IIC's"
+        else:
+            found, origin = draw_lists(out, sorted(plan.jobs), seed), "drawn"
+        kept = {"lists": origin, "seed": seed if origin == "drawn" else None}
+        _finish(out, found, plan.settings | kept | {"images": len(plan.jobs)})
+    return {name: len(tiles) for name, tiles in found.items()}
+
+
+Tile = tuple[str, np.ndarray, np.ndarray | None]  # name, image u8[t t Ch], label u8[t t]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """What is to be cut: by the folder that an image's tiles get, what yields them.
+
+    `sizes` are the bytes of the tiles as pixels: as PNGs, labels too, they take less.
+    """
+
+    settings: dict[str, object]
+    jobs: Mapping[str, Callable[[], Iterator[Tile]]]
+    labelled: frozenset[str]
+    sizes: dict[str, int]
+
+
+def _plan_release(top: str, bands: str, tile: int, out: str) -> _Plan:
+    images, labels, bands = _find_images(top, bands, out)
+    channels = BANDS[bands]
+    jobs, sizes = {}, {}
+    for name, path in images.items():
+        jobs[name] = functools.partial(_cut, path, labels.get(name, ""), channels, tile)
+        height, width = check_header(path)
+        sizes[name] = height * width // 4 * channels
+    settings = {"bands": bands, "tile": tile, "source": "release"}
+    return _Plan(settings, jobs, frozenset(labels), sizes)
+
+
+def _plan_archived(top: str, tile: int) -> _Plan:
+    count = len(find_files(os.path.join(top, "imgs"), (".mat",)))
+    settings = {"bands": "RGBIR", "tile": tile, "source": "IIC's tiles"}
+    jobs = {"all": functools.partial(_archived_tiles, top, tile)}
+    return _Plan(settings, jobs, frozenset({"all"}), {"all": count * 4 * tile**2})
+
+
+def _cut_all(plan: _Plan, out: str, threads: int, report: Report) -> None:
+    """Does what is left of the plan, if there is room; the first failure stops the others."""
+    left = [name for name in plan.jobs if not os.path.isdir(os.path.join(out, "images", name))]
+    require_room(pathlib.Path(out), sum(plan.sizes[name] for name in left), "--out")
     with concurrent.futures.ThreadPoolExecutor(max(1, threads)) as pool:
         waiting = [
-            pool.submit(_write_tiles, out, name, name in labels, job) for name, job in jobs.items()
+            pool.submit(_write_tiles, out, name, name in plan.labelled, job)
+            for name, job in plan.jobs.items()
         ]
-        for done, future in enumerate(concurrent.futures.as_completed(waiting), 1):
-            future.result()
-            report(done, len(waiting))
-    lists = _archived_lists(top) if archived else _draw_lists(out, sorted(jobs), seed)
-    finish = os.path.join(out, "tiles.json")
+        try:
+            for done, future in enumerate(concurrent.futures.as_completed(waiting), 1):
+                future.result()
+                report(done, len(waiting))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _finish(out: str, lists: dict[str, list[str]], settings: dict[str, object]) -> None:
+    """Writes the lists, and last what says that all is there."""
+    finish = os.path.join(out, FINISHED)
     if os.path.exists(finish):
         os.remove(finish)  # a run that stops between two lists must not leave those of two draws
     for name, tiles in lists.items():
         _write(os.path.join(out, f"{name}.txt"), "".join(f"{one}\n" for one in tiles))
-    finished = settings | {"seed": None if archived else seed, "images": len(jobs)}
-    _write(finish, json.dumps(finished, indent=2) + "\n")
-    return {name: len(tiles) for name, tiles in lists.items()}
+    _write(finish, json.dumps(settings, indent=2) + "\n")
 
 
 def _find_images(top: str, bands: str, out: str) -> tuple[dict[str, str], dict[str, str], str]:
     """Returns image and label files by place ("2_10"), and the bands."""
-    if not os.path.isdir(top):
-        raise UserError(f"Potsdam: there is no folder {top}. Check the path")
+    require_folder(top, "--root")
     leave = (out,) if os.path.isdir(out) else ()
     found: dict[str, dict[str, str]] = {}
     for name in find_files(top, (".tif", ".tiff"), leave):
-        if match := _FILE.search(name):
+        if match := FILE.search(name):
             found.setdefault(match[2].lower(), {}).setdefault(match[1], os.path.join(top, name))
     there = [kind for kind in BANDS if kind.lower() in found]
     if not there or (bands and bands not in there):
@@ -130,15 +196,6 @@ def _find_images(top: str, bands: str, out: str) -> tuple[dict[str, str], dict[s
             counts[0], top, counts[1], IMAGES, len(LABELLED),
         )  # fmt: skip
     return images, labels, bands
-
-
-Tile = tuple[str, np.ndarray, np.ndarray | None]  # name, image u8[t t Ch], label u8[t t]
-
-
-def _cutting(
-    image_path: str, label_path: str, channels: int, tile: int
-) -> Callable[[], Iterator[Tile]]:
-    return lambda: _cut(image_path, label_path, channels, tile)
 
 
 def _cut(image_path: str, label_path: str, channels: int, tile: int) -> Iterator[Tile]:
@@ -189,19 +246,14 @@ def _read_mat(path: str, key: str, shape: tuple[int, ...]) -> np.ndarray:
     return array
 
 
-def _archived_lists(top: str) -> dict[str, list[str]]:
-    return {name: [f"all/{number}" for number in read_list(top, name)] for name in LISTS}
-
-
 def _claim(out: str, settings: dict[str, object]) -> None:
     """Makes the folder of tiles, or checks that it was begun with the same settings."""
-    path = os.path.join(out, "settings.json")
+    path = os.path.join(out, SETTINGS)
     if not os.path.exists(path):
         os.makedirs(out, exist_ok=True)
         _write(path, json.dumps(settings, indent=2) + "\n")
         return
-    with open(path, encoding="utf-8") as file:
-        stored = json.load(file)
+    stored = read_settings(path)
     if stored != settings:
         raise UserError(
             f"{out} holds tiles made with {stored}, not with {settings}. Give another folder, or "
@@ -228,25 +280,6 @@ def _write_tiles(out: str, name: str, labelled: bool, tiles: Callable[[], Iterab
     # The images come last: a folder of images means that the labels are there.
     for kind in final:
         os.replace(begun[kind], final[kind])
-
-
-def _draw_lists(out: str, places: list[str], seed: int) -> dict[str, list[str]]:
-    """Returns the split: a tenth of all tiles, drawn from the labelled ones, is the test."""
-    tiles = [
-        f"{place}/{name.removesuffix('.png')}"
-        for place in places
-        for name in find_files(os.path.join(out, "images", place), (".png",))
-    ]
-    labelled = [one for one in tiles if os.path.isfile(os.path.join(out, "labels", f"{one}.png"))]
-    count = min(int(len(tiles) * _TEST_SHARE), len(labelled))
-    drawn = np.random.default_rng(seed).permutation(len(labelled))[:count]
-    test = {labelled[index] for index in drawn}
-    known = set(labelled)
-    return {
-        "unlabelled_train": [one for one in tiles if one not in known],
-        "labelled_train": [one for one in labelled if one not in test],
-        "labelled_test": [one for one in labelled if one in test],
-    }
 
 
 def _write(path: str, text: str) -> None:

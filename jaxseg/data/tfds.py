@@ -18,6 +18,7 @@ import numpy as np
 from jaxseg.core import UserError
 from jaxseg.data.encodings import look_up
 from jaxseg.data.fingerprint import digest, of_files
+from jaxseg.data.folder import is_there
 from jaxseg.data.source import Example
 
 # Counts are those of the builder: its dataset_info.json holds them.
@@ -150,6 +151,7 @@ def _builder(root: str, name: str) -> Any:
             "pip install 'jaxseg[tfds]'"
         ) from error
     folder = os.path.abspath(os.path.expanduser(root))
+    is_there(os.path.join(folder, name))  # TFDS takes what it may not look at for missing
     try:
         base, fields = naming.parse_builder_name_kwargs(name, data_dir=folder)
         return read_only_builder.builder_from_files(str(base), **fields)

@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import pathlib
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from jaxseg.core import UserError
-from jaxseg.data.disk import locked, new_file, too_full
+from jaxseg.data.disk import locked, new_file, require_room
 from jaxseg.data.tokens import FIELD, TokenStore, open_tokens, unit_means
 
 SHARD_BYTES = 256 * 2**20
@@ -134,8 +133,7 @@ def _build(
     """Computes and writes the shards that are not there yet."""
     missing = [number for number in range(store.shards) if not store.is_whole(number)]
     needed = sum(map(store.shard_bytes, missing))
-    if (free := shutil.disk_usage(store.folder).free) < needed:
-        raise too_full(pathlib.Path(store.folder), needed, free, FIELD)
+    require_room(pathlib.Path(store.folder), needed, FIELD)
     indices = itertools.chain.from_iterable(map(store.rows, missing))
     left = sum(len(store.rows(number)) for number in missing)
     encode = _reporting(encode, batch_size, store.count - left, store.count, progress)

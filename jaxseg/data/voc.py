@@ -23,7 +23,7 @@ import numpy as np
 import scipy.io
 
 from jaxseg.core import UserError
-from jaxseg.data.folder import few
+from jaxseg.data.folder import few, is_there
 from jaxseg.data.images import Unreadable, read_label
 from jaxseg.data.labelled import Labelled, checked, list_folder, open_root
 
@@ -166,8 +166,7 @@ def open_voc12(
     source = Labelled(
         top,
         names,
-        # Only images have headers to check.
-        tuple(path if path.endswith(".png") else "" for path in paths),
+        paths,
         classes,
         on_corrupt=on_corrupt,
         reader=VocReader(paths, found),
@@ -193,7 +192,7 @@ class Places:
 
     def augmented_ids(self) -> tuple[str, ...]:
         """Returns the ids of the augmented training set, sorted unless they are listed."""
-        if os.path.isfile(os.path.join(self.top, self.lists, f"{AUGMENTED}.txt")):
+        if is_there(os.path.join(self.top, self.lists, f"{AUGMENTED}.txt")):
             return self.listed(AUGMENTED)
         held_out = set(self.listed("val"))
         if folder := self._stems(self.augmented, ".png"):

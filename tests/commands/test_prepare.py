@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -14,8 +15,15 @@ from jaxseg.commands import prepare
 from jaxseg.core import UserError
 from jaxseg.data import SOURCES
 from jaxseg.data.catalogue import CATALOGUE
+from jaxseg.data.cocopersons import open_cocopersons
 from jaxseg.data.packed import open_packed
-from tests.data.layouts_coco import write_cocostuff
+from tests.data.layouts_coco import (
+    write_cocopersons,
+    write_cocostuff,
+    write_voc12,
+    write_voc12_sbd,
+)
+from tests.data.layouts_scenes import write_cityscapes27, write_potsdam_release
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -44,6 +52,13 @@ def run_check(root, capsys, *more):
 
 def wrong_lines(out):
     return [line for line in out.splitlines() if line.endswith("WRONG")]
+
+
+def row(out, split, subject):
+    """Returns the other columns of a line of the table."""
+    lines = [re.split(r"  +", line.strip()) for line in out.splitlines()]
+    (found,) = [line[2:] for line in lines if line[:2] == [split, subject]]
+    return found
 
 
 def test_every_source_is_in_the_catalogue():
@@ -85,14 +100,102 @@ def test_curated_lists_are_checked_where_they_are_asked_for(tmp_path, capsys):
     command = ["check", "cocostuff27", f"--root={tmp_path}", "--split=train"]
     prepare.main(command)
     out = capsys.readouterr().out
-    assert "All images are checked; --lists checks those of the list instead: curated7" in out
+    assert "All images that the list is chosen from are checked. --lists makes the list" in out
+    assert "its images instead: curated7: images of at least 360 x 360" in out
     assert " 118287 " in out
     assert not (tmp_path / "jaxseg-lists").exists()
     prepare.main([*command, "--lists"])
     out = capsys.readouterr().out
-    assert "All images are checked" not in out
+    assert "are checked. --lists" not in out
     assert " 49629 " in out
     assert (tmp_path / "jaxseg-lists").exists()
+
+
+def test_the_list_of_people_is_made_where_it_is_asked_for(tmp_path, capsys, monkeypatch):
+    write_cocopersons(tmp_path)
+    command = ["check", "cocopersons", f"--root={tmp_path}"]
+    monkeypatch.setitem(CATALOGUE["cocopersons"].complete, "train", 11)
+    assert prepare.main(command) == 0
+    out = capsys.readouterr().out
+    assert "--lists makes the list, which takes minutes" in out
+    assert row(out, "train", "images") == ["11", "11", "ok"]
+    assert not (tmp_path / "jaxseg-lists").exists()
+    assert prepare.main([*command, "--lists"]) == 1
+    assert row(capsys.readouterr().out, "train", "images") == ["9", "15399", "WRONG"]
+    with pytest.raises(UserError, match=r"people_list is 'few'; expected one of persons, all"):
+        open_cocopersons(str(tmp_path), "train", people_list="few")
+
+
+def test_optional_splits_are_looked_at_where_they_are_there(tmp_path, capsys):
+    write_voc12(tmp_path)
+    command = ["check", "voc12", f"--root={tmp_path}"]
+    prepare.main(command)
+    out = capsys.readouterr().out
+    assert row(out, "trainaug", "images") == ["10", "10582", "WRONG"]
+    assert row(out, "trainaug", "images without label") == ["0"]
+    (tmp_path / "JPEGImages" / "2007_000012.jpg").unlink()
+    prepare.main(command)
+    out = capsys.readouterr().out
+    assert row(out, "trainaug", "layout") == ["not as expected", "WRONG"]
+    shutil.rmtree(tmp_path / "SegmentationClassAug")
+    prepare.main(command)
+    out = capsys.readouterr().out
+    absent = "absent: no SegmentationClassAug nor benchmark_RELEASE/dataset/cls (optional)"
+    assert row(out, "trainaug", "images") == [absent]
+    assert "2 things are wrong" in out  # the counts of train and val
+    assert prepare.main([*command, "--split=trainaug"]) == 1
+    assert row(capsys.readouterr().out, "trainaug", "layout") == ["not as expected", "WRONG"]
+
+
+def test_the_large_splits_of_cityscapes_are_optional(tmp_path, capsys):
+    write_cityscapes27(tmp_path)
+    command = ["check", "cityscapes27", f"--root={tmp_path}"]
+    prepare.main(command)
+    out = capsys.readouterr().out
+    assert row(out, "test", "images") == ["3", "1525", "WRONG"]
+    assert row(out, "train_extra", "images") == ["3", "19998", "WRONG"]
+    shutil.rmtree(tmp_path / "leftImg8bit" / "test")
+    prepare.main(command)
+    out = capsys.readouterr().out
+    assert row(out, "test", "images") == ["absent: no leftImg8bit/test (optional)"]
+
+
+def test_the_labels_of_sbd_are_counted(tmp_path, capsys):
+    write_voc12_sbd(tmp_path)
+    labels = tmp_path / "benchmark_RELEASE" / "dataset" / "cls"
+    shutil.copy(labels / "2007_000012.mat", labels / "2007_000077.mat")
+    prepare.main(["check", "voc12", f"--root={tmp_path}", "--split=trainaug"])
+    out = capsys.readouterr().out
+    assert row(out, "trainaug", "images without label") == ["0"]
+    assert row(out, "trainaug", "labels without image") == ["1", "0", "WRONG"]
+    assert f"{labels}/2007_000077.mat. Unpack" in out
+
+
+def test_tiles_of_potsdam_are_cut_and_checked(tmp_path, capsys):
+    write_potsdam_release(tmp_path, side=400)
+    assert prepare.main(["check", "potsdam", f"--root={tmp_path}", "--split=all"]) == 1
+    assert "not cut yet (5 *_RGBIR.tif, 3 *_label.tif)" in (out := capsys.readouterr().out)
+    assert f"python -m jaxseg.prepare tiles --root={tmp_path}" in out
+    assert prepare.main(["tiles", f"--root={tmp_path}"]) == 0
+    told = capsys.readouterr()
+    assert "cutting: 5/5  " in told.err
+    assert (
+        told.out == "unlabelled_train: 2 tiles, labelled_train: 3 tiles, labelled_test: 0 tiles\n"
+    )
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    for name, tiles in (
+        ("unlabelled_train", ""),
+        ("labelled_train", "2_10"),
+        ("labelled_test", "3_11"),
+    ):
+        (lists / f"{name}.txt").write_text(f"{tiles}/00_00\n" if tiles else "")
+    assert prepare.main(["tiles", f"--root={tmp_path}", f"--lists={lists}"]) == 0
+    assert "labelled_train: 1 tiles, labelled_test: 1 tiles" in capsys.readouterr().out
+    prepare.main(["check", "potsdam", f"--root={tmp_path}", "--split=train"])
+    assert row(capsys.readouterr().out, "train", "images") == ["1", "7695", "WRONG"]
+    with pytest.raises(UserError, match=r"--out: cannot write to .*: Not a directory"):
+        prepare.main(["tiles", f"--root={tmp_path}", f"--out={lists}/labelled_test.txt/out"])
 
 
 def test_the_real_camvid_is_right(real_data, capsys):

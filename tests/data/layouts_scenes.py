@@ -193,7 +193,12 @@ def write_bsds500(root: pathlib.Path) -> Fields:
 
 
 def write_tfds(root: pathlib.Path) -> Fields:
-    """A builder `mini` of two splits, written by TFDS's own code, which needs no TensorFlow."""
+    """A builder `mini` of two splits, its images PNGs."""
+    return prepare_tfds(root, "png")
+
+
+def prepare_tfds(root: pathlib.Path, encoding: str) -> Fields:
+    """Writes a builder by TFDS's own code, which needs no TensorFlow; images "png" or "jpeg"."""
     import tensorflow_datasets as tfds
     from array_record.python import array_record_module
     from tensorflow_datasets.core import dataset_info, naming, splits
@@ -202,7 +207,7 @@ def write_tfds(root: pathlib.Path) -> Fields:
     folder.mkdir(parents=True)
     features = tfds.features.FeaturesDict(
         {
-            "image": tfds.features.Image(shape=(None, None, 3)),
+            "image": tfds.features.Image(shape=(None, None, 3), encoding_format=encoding),
             "segmentation_mask": tfds.features.Image(shape=(None, None, 1)),
             "file_name": tfds.features.Text(),
         }
@@ -220,8 +225,8 @@ def write_tfds(root: pathlib.Path) -> Fields:
             record = features.serialize_example(
                 features.encode_example(
                     {
-                        "image": png(image),
-                        "segmentation_mask": png(ids.astype(np.uint8)),
+                        "image": encoded(image, encoding),
+                        "segmentation_mask": encoded(ids.astype(np.uint8), "png"),
                         "file_name": f"{index}.png",
                     }
                 )
@@ -250,9 +255,9 @@ def write_tfds(root: pathlib.Path) -> Fields:
     }
 
 
-def png(array: np.ndarray) -> io.BytesIO:
-    """Returns the array as the bytes of a PNG: TFDS would ask TensorFlow to encode it."""
+def encoded(array: np.ndarray, encoding: str) -> io.BytesIO:
+    """Returns the array as the bytes of a file: TFDS would ask TensorFlow to encode it."""
     file = io.BytesIO()
-    Image.fromarray(array).save(file, "PNG")
+    Image.fromarray(array).save(file, encoding)
     file.seek(0)
     return file

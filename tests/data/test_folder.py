@@ -120,7 +120,7 @@ def test_missing_root_file_root_and_empty_root(tmp_path):
 
 
 def test_folder_without_permission(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setattr(os, "access", lambda path, mode, **options: False)
     with pytest.raises(UserError, match=r"no permission to list .*chmod u\+rx"):
         open_folder(str(tmp_path))
 

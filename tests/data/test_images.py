@@ -4,6 +4,7 @@ import os
 import struct
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -87,6 +88,17 @@ def test_16_bit_grey_is_scaled_by_its_full_range(tmp_path):
         image = read_image(save(tmp_path / name, values))
         expected = np.round(values / 65535 * 255)
         np.testing.assert_array_equal(image, np.repeat(expected[:, :, None], 3, 2))
+
+
+def test_16_bit_colour_keeps_its_high_byte(tmp_path):
+    values = np.random.default_rng(0).integers(0, 65536, (5, 7, 3), np.uint16)
+    values[0, :2] = [[255, 256, 511], [65279, 65280, 65535]]
+    assert cv2.imwrite(str(tmp_path / "a.png"), values[:, :, ::-1])
+    data = (tmp_path / "a.png").read_bytes()
+    assert (data[24], data[25]) == (16, 2)  # bits a sample, and that it is in colour
+    image = read_image(tmp_path / "a.png")
+    np.testing.assert_array_equal(image, (values >> 8).astype(np.uint8), strict=True)
+    assert check_header(tmp_path / "a.png") == (5, 7)
 
 
 def test_palette_gives_its_colours_and_drops_transparency(tmp_path):

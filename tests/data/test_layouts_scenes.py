@@ -18,6 +18,7 @@ NAMES = sorted(
     for name in vars(layouts_scenes)
     if name.startswith("write_") and name != "write_potsdam_release"
 )
+CUT = ("potsdam", "potsdam3")  # whose images are named in lists, and not found in folders
 FILES = [name for name in NAMES if name != "tfds"]  # those whose images are files
 
 
@@ -148,7 +149,7 @@ def test_a_label_of_another_size_is_named(copied, name):
         both(name, root, fields)
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if not name.startswith("potsdam")])
+@pytest.mark.parametrize("name", [name for name in FILES if name not in CUT])
 def test_a_split_without_images_is_named(copied, name):
     root, fields = copied(name)
     source = both(name, root, fields)[0]
@@ -156,6 +157,17 @@ def test_a_split_without_images_is_named(copied, name):
     for image in folder.names:
         os.remove(os.path.join(folder.root, image))
     with pytest.raises(UserError, match=r"no image.* under "):
+        both(name, root, fields)
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_lists_without_tiles_are_named(copied, name):
+    root, fields = copied(name)
+    lists = [root / "tiles" / f"{part}.txt" for part in ("unlabelled_train", "labelled_train")]
+    lists[0].write_text("\n")
+    assert len(both(name, root, fields)[0]) == 10  # of two lists, one may be empty
+    lists[1].write_text("")
+    with pytest.raises(UserError, match=r"'train': .*unlabelled_train\.txt and .*name no tile"):
         both(name, root, fields)
 
 
@@ -169,7 +181,7 @@ def test_links_and_names_that_are_not_ascii(written, tmp_path, name):
         np.testing.assert_array_equal(linked[0].image, plain[0].image)
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if not name.startswith("potsdam")])
+@pytest.mark.parametrize("name", [name for name in FILES if name not in CUT])
 def test_a_folder_without_permission_is_named(written, name, monkeypatch):
     root, fields = written(name)
     deep = max((p for p in root.rglob("*") if p.is_dir()), key=lambda p: (len(p.parts), str(p)))
@@ -189,7 +201,7 @@ def test_a_folder_without_permission_is_named(written, name, monkeypatch):
 
 
 # Tiles of Potsdam may lack a label.
-@pytest.mark.parametrize("name", [n for n in FILES if n not in ("potsdam", "potsdam3")])
+@pytest.mark.parametrize("name", [n for n in FILES if n not in CUT])
 def test_a_label_that_is_missing_is_named(copied, name):
     root, fields = copied(name)
     source = both(name, root, fields)[0]

@@ -1,6 +1,9 @@
 """Potsdam: tables, the tiles' pixels, splits, and preparing that is stopped, repeated or wrong."""
 
+import errno
+import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -184,7 +187,7 @@ def test_preparing_goes_on_where_it_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(potsdam_tiles, "_cut", cut)
     with pytest.raises(KeyboardInterrupt):
         prepare_potsdam(str(tmp_path), tile=50, threads=1)
-    with pytest.raises(UserError, match=r"holds no finished tiles .*prepare_potsdam"):
+    with pytest.raises(UserError, match=r"holds no finished tiles .*were begun: give the command"):
         open_potsdam(str(tmp_path), "train")
     stopped = set(calls)
     done = {path.name for path in (tmp_path / "tiles" / "images").iterdir()}
@@ -263,6 +266,87 @@ def test_tiles_and_lists_of_iic_are_taken_over(tmp_path):
     (tmp_path / "imgs" / "3.mat").write_bytes(b"MATLAB")
     with pytest.raises(UserError, match=r"cannot read 'img' of .*3\.mat"):
         prepare_potsdam(str(tmp_path), str(tmp_path / "again"), tile=20)
+
+
+def test_what_there_is_in_the_place_of_tiles_is_told(tmp_path):
+    def told():
+        with pytest.raises(
+            UserError, match=r"holds no finished tiles .* -m jaxseg\.prepare tiles"
+        ) as e:
+            open_potsdam(str(tmp_path), "train")
+        return str(e.value)
+
+    assert "Nor are there images top_potsdam_<r>_<c>_RGBIR.tif to cut." in told()
+    (tmp_path / "4_Ortho_RGBIR.zip").touch()
+    assert "There are archives (4_Ortho_RGBIR.zip): unpack them" in told()
+    write_potsdam_release(tmp_path)
+    assert "the release, not cut yet (5 *_RGBIR.tif, 3 *_label.tif)" in told()
+    for kind in ("imgs", "gt"):
+        (tmp_path / kind).mkdir()
+    assert "There are IIC's tiles (imgs, gt)" in told()
+    (tmp_path / "tiles.json").write_text('{"bands": ')
+    with pytest.raises(UserError, match=r"cannot read .*tiles\.json: Expecting value"):
+        open_potsdam(str(tmp_path), "train")
+
+
+def test_given_lists_take_the_place_of_the_draw(release, tmp_path):
+    out, lists = str(tmp_path / "out"), tmp_path / "lists"
+    lists.mkdir()
+    given = {
+        "unlabelled_train": ["6_14/01_00", "2_13/00_01"],
+        "labelled_train": ["2_10/00_00"],
+        "labelled_test": ["3_11/00_01", "3_11/00_00", "2_10/01_01"],
+    }
+    for name, tiles in given.items():
+        (lists / f"{name}.txt").write_text("".join(f"{tile}\n" for tile in tiles))
+    counts = prepare_potsdam(str(release), out, tile=50, lists=str(lists))
+    assert counts == {"unlabelled_train": 2, "labelled_train": 1, "labelled_test": 3}
+    assert {name: read_list(out, name) for name in LISTS} == given
+    assert open_potsdam(out, "test").names == tuple(f"{t}.png" for t in given["labelled_test"])
+    finished = json.loads((tmp_path / "out" / "tiles.json").read_text())
+    assert (finished["lists"], finished["seed"]) == ("given", None)
+    for text, message in (
+        ("2_13/00_00\n", r"labelled_train\.txt names 1 files .*: labels/2_13/00_00\.png\. Correct"),
+        ("2_10/07_00\n", r"names 2 files that are not in .*out: images/2_10/07_00\.png, labels"),
+        ("3_11/00_00\n", r"lists in .*lists name tiles twice: 3_11/00_00"),
+    ):
+        (lists / "labelled_train.txt").write_text(text)
+        with pytest.raises(UserError, match=message):
+            prepare_potsdam(str(release), out, tile=50, lists=str(lists))
+    (lists / "labelled_train.txt").unlink()
+    with pytest.raises(
+        UserError, match=r"cannot read the list .*: No such file.* --lists: expected"
+    ):
+        prepare_potsdam(str(release), str(tmp_path / "none"), tile=50, lists=str(lists))
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_place_that_is_too_small_or_cannot_be_written(release, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"--out: cannot write to .*file/out: Not a directory"):
+        prepare_potsdam(str(release), str(tmp_path / "file" / "out"), tile=50)
+    needed = 5 * 100 * 100 * 4
+    room = lambda free: lambda path: shutil._ntuple_diskusage(2 * needed, 0, free)  # noqa: E731
+    monkeypatch.setattr(shutil, "disk_usage", room(needed - 1))
+    with pytest.raises(
+        UserError, match=r"--out: the disk of .*out is full: .* needs 200,000 bytes"
+    ):
+        prepare_potsdam(str(release), str(tmp_path / "out"), tile=50)
+    assert not (tmp_path / "out" / "images").exists()
+    monkeypatch.setattr(shutil, "disk_usage", room(needed))
+    prepare_potsdam(str(release), str(tmp_path / "out"), tile=50)
+    monkeypatch.setattr(shutil, "disk_usage", room(0))  # what is cut needs no more
+    assert prepare_potsdam(str(release), str(tmp_path / "out"), tile=50)["labelled_test"] == 2
+
+    def full(self, path, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.undo()
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(
+        UserError, match=r"no room is left in .*more\. .*the images that are cut are"
+    ):
+        prepare_potsdam(str(release), str(tmp_path / "more"), tile=50)
 
 
 def test_a_missing_list_and_a_missing_tile(release, tmp_path):

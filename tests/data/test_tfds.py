@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from jaxseg.core import UserError
+from jaxseg.data.images import decode_image
 from jaxseg.data.tfds import open_tfds
-from tests.data.layouts_scenes import scene, write_tfds
+from tests.data.layouts_scenes import encoded, prepare_tfds, scene, write_tfds
 
 pytest.importorskip("tensorflow_datasets")
 NAMES = ("pet", "background", "border")
@@ -36,6 +37,17 @@ def test_records_are_images_and_labels(root):
         source[4]
     ignored = open_tfds(str(root), "test", "mini", class_names=NAMES[1:], first_value=2, ignore=[1])
     assert set(np.unique(ignored[0].label["class"])) == {-1, 0, 1}
+
+
+def test_jpegs_are_read(tmp_path):
+    prepare_tfds(tmp_path, "jpeg")
+    source = open_tfds(str(tmp_path), "train", "mini", class_names=NAMES, first_value=1)
+    for index in range(len(source)):
+        image, ids = scene(index, range(1, 4), 40, 48)
+        data = encoded(image, "jpeg").getvalue()
+        np.testing.assert_array_equal(source[index].image, decode_image(data, "a"), strict=True)
+        assert (source[index].image != image).any()  # it was a JPEG
+        np.testing.assert_array_equal(source[index].label["class"], ids - 1)
 
 
 def test_versions_and_parts_of_splits(root):

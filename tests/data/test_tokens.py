@@ -284,7 +284,7 @@ def test_without_locks_two_builds_are_still_right(tmp_path, shards_of_three, mon
 
 def test_a_full_disk_is_said_before_anything_is_written(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(token_build.shutil, "disk_usage", lambda path: usage._replace(free=500))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=500))
     # 11 images of 48 bytes, and the header of one shard.
     with pytest.raises(UserError, match=r"data.tokens: .* is full: .* 656 bytes .* and 500 are fr"):
         build(tmp_path)
