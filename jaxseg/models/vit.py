@@ -5,6 +5,8 @@ layer scale, the feed-forward layer and the norm's epsilon. Layer order is pre-n
 after the last block. Tokens stand in the order class, registers, patches row by row.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,8 +47,8 @@ class VisionTransformer(nn.Module):
         swiglu: a gated feed-forward layer, SiLU(x W1) * (x W2), in the place of GELU(x W).
         hidden: features inside the feed-forward layer; 0 = 4 width.
         epsilon: of the norms.
-        remat: whether the backward pass computes each block again in the place of keeping what is
-            inside it; not with "rotary".
+        remat: whether the backward pass computes each block but the last again in the place of
+            keeping what is inside it.
         dtype: of the matrix products; parameters, norms, softmax and the residual sum are float32.
     """
 
@@ -73,10 +75,8 @@ class VisionTransformer(nn.Module):
             attention: also return the last block's attention. Static.
 
         Raises:
-            ValueError: a side is no multiple of the patch, or `remat` with "rotary".
+            ValueError: a side is no multiple of the patch.
         """
-        if self.remat and self.positions == "rotary":
-            raise ValueError("a transformer with rotary positions cannot be rematerialised")
         x = self._embed(image)
         grid = (x.shape[1], x.shape[2])
         x = x.reshape(x.shape[0], -1, self.width)
@@ -93,18 +93,8 @@ class VisionTransformer(nn.Module):
             registers = self.param("registers", _INIT, (self.registers, self.width))
             extra = jnp.concatenate([extra, registers])
         x = jnp.concatenate([jnp.broadcast_to(extra, (x.shape[0], *extra.shape)), x], axis=1)
-        kind = nn.remat(_Block, static_argnums=(3,)) if self.remat else _Block
-        for i in range(self.blocks):
-            block = kind(
-                self.heads,
-                self.hidden or 4 * self.width,
-                self.layer_scale,
-                self.swiglu,
-                self.epsilon,
-                self.dtype,
-                name=f"block{i}",
-            )
-            x, keys, weights = block(x, rotation, attention and i == self.blocks - 1)
+        x = self._lower_blocks(x, rotation)
+        x, keys, weights = self._block(self.blocks - 1)(x, rotation, attention)
         x = _norm(self.epsilon, jnp.float32, "norm")(x)
         first = 1 + self.registers
         return Tokens(
@@ -114,6 +104,36 @@ class VisionTransformer(nn.Module):
             keys=keys.astype(jnp.float32),
             attention=weights,
         )
+
+    def _block(self, number: int | None = None) -> nn.Module:
+        """Returns a block of this network, or without a number one that belongs to none."""
+        owner = {"parent": None} if number is None else {"name": f"block{number}"}
+        hidden = self.hidden or 4 * self.width
+        fields = self.heads, hidden, self.layer_scale, self.swiglu, self.epsilon, self.dtype
+        return _Block(*fields, **owner)
+
+    def _lower_blocks(self, x: Array, rotation: np.ndarray | None) -> Array:
+        """Returns the tokens f32[B N D] after all blocks but the last.
+
+        As a loop over stacked parameters. Unrolled, XLA would add up the outputs of all blocks
+        before wherever it needs their sum, which takes time in proportion to the square of the
+        depth, and compile each block by itself.
+        """
+        lower = range(self.blocks - 1)
+        if self.is_initializing():
+            for number in lower:
+                x, *_ = self._block(number)(x, rotation, False)
+            return x
+        if not lower:
+            return x
+        params = [self.variables["params"][f"block{number}"] for number in lower]
+        block = self._block()
+
+        def step(x: Array, params: dict) -> tuple[Array, None]:
+            return block.apply({"params": params}, x, rotation, False)[0], None
+
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
+        return jax.lax.scan(jax.checkpoint(step) if self.remat else step, x, stacked)[0]
 
     def _embed(self, image: Array) -> Array:
         """Returns patch embeddings f32[B h w D], without positions."""
@@ -162,9 +182,9 @@ class _Block(nn.Module):
     def _feed_forward(self, x: Array) -> Array:
         up = _dense(self.hidden, self.dtype, "up")(x)
         if self.swiglu:
-            inner = nn.silu(_dense(self.hidden, self.dtype, "gate")(x)) * up
+            inner = _gated(_dense(self.hidden, self.dtype, "gate")(x), up)
         else:
-            inner = nn.gelu(up, approximate=False)
+            inner = _gelu(up)
         return _dense(x.shape[-1], self.dtype, "down")(inner)
 
 
@@ -189,6 +209,11 @@ class _Attention(nn.Module):
         mixed = attend(query, key, value)
         mixed = _dense(width, self.dtype, "out")(mixed.reshape(batch, count, width))
         return mixed, keys, weights
+
+
+# Their gradients keep what they take alone, a few arrays less of the largest ones of a block.
+_gelu = jax.checkpoint(functools.partial(nn.gelu, approximate=False))
+_gated = jax.checkpoint(lambda gate, up: nn.silu(gate) * up)
 
 
 def _norm(epsilon: float, dtype: jnp.dtype, name: str) -> nn.LayerNorm:
