@@ -256,6 +256,17 @@ def test_the_verdict_allows_a_quarter_more_than_the_order(growth):
     assert growth.told(values, [0, 0, 0], 1, "MB")["within"] is None
 
 
+@pytest.mark.parametrize("ones", [np.ones, jnp.ones])
+def test_memory_of_a_call_counts_arrays_of_numpy_and_jax(growth, ones):
+    def one_after_another(count, size):
+        for _ in range(count):
+            jax.block_until_ready(ones(size, np.float32))
+
+    assert growth.peak_bytes(lambda: one_after_another(3, 5_000_000)) == pytest.approx(2e7, rel=0.2)
+    together = growth.peak_bytes(lambda: [ones(5_000_000, np.float32) for _ in range(3)])
+    assert together == pytest.approx(6e7, rel=0.2)
+
+
 def test_exchanges_between_devices_are_counted_by_their_results(growth):
     text = """
       %a = f32[8,4]{1,0} all-reduce(%x), replica_groups={}
