@@ -4,11 +4,12 @@ python benchmarks/growth.py --figure=growth.png
 python benchmarks/growth.py --only=contrast,retrieval --clock=cpu
 
 Each curve doubles one size of an operation and leaves the others: the median time of a call after a
-warm-up, and its memory (XLA's plan for temporary arrays; of what runs on the host the peak that
-Python and NumPy allocate). `exponent` is the slope of log time over log size by least squares
-through the last three sizes; `order` that of the method (its formula stands beside it; letters as
-in the code), and `within` says exponent <= order + 0.25; the same for memory. Below the sizes where
-the leading term rules, exponents are lower than orders.
+warm-up, and its memory (XLA's plan for temporary arrays; of what runs on the host how much more
+memory the process has at most during a call, arrays of JAX included, the least of three calls).
+`exponent` is the slope of log time over log size by least squares through the last three sizes;
+`order` that of the method (its formula stands beside it; letters as in the code), and `within` says
+exponent <= order + 0.25; the same for memory. Below the sizes where the leading term rules,
+exponents are lower than orders.
 
 Curves over devices are of simulated ones, which share this machine: not of time but of the compiled
 program. They count the bytes of a device (arguments and temporary arrays), its exchanges with
@@ -18,11 +19,13 @@ others (in a loop once) and the bytes of their results, for the same work on 1 t
 """
 
 import argparse
+import ctypes
+import gc
 import json
 import math
 import os
+import pathlib
 import re
-import tracemalloc
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -156,16 +159,32 @@ def told(values: Sequence[int], costs: Sequence[float], order: float, unit: str)
     }
 
 
+def resident(which: str) -> int:
+    """Returns the bytes of memory that this process has ("VmRSS") or had at most ("VmHWM")."""
+    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{which}:"))
+
+
+def peak_bytes(call: Callable[[], object]) -> int:
+    """Returns how much more memory the process has at most during a call; Linux alone tells."""
+    call()  # compiles
+    found = []
+    for _ in range(3):
+        gc.collect()
+        # What is free and kept to be given out again would not be seen to be used.
+        ctypes.CDLL(None).malloc_trim(0)
+        pathlib.Path("/proc/self/clear_refs").write_text("5")  # forgets the most until now
+        before = resident("VmRSS")
+        jax.block_until_ready(call())
+        found.append(resident("VmHWM") - before)
+    return min(found)
+
+
 def megabytes(made: Work) -> float:
     """Returns the memory of a call, see above."""
     if made.program is not None:
         return made.program.memory_analysis().temp_size_in_bytes / 1e6
-    tracemalloc.start()
-    try:
-        made.call()
-        return tracemalloc.get_traced_memory()[1] / 1e6
-    finally:
-        tracemalloc.stop()
+    return peak_bytes(made.call) / 1e6
 
 
 def measure(curve: Curve, repeats: int, clock: Callable[[], float]) -> dict[str, Any]:

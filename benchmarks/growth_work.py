@@ -154,13 +154,13 @@ def kmeans_fit(points: int, clusters: int, dim: int) -> Work:
 
 def refit(points: int, clusters: int, dim: int) -> Work:
     """The k-means of a refit of PiCIE and MDC over a stream of batches, without the network."""
-    batch = unit(_REFIT_BATCH, dim), jnp.ones(_REFIT_BATCH)
+    rows, weights = unit(_REFIT_BATCH, dim), jnp.ones(_REFIT_BATCH)
     plan = Plan(sample_size=4_096, sample_batches=1, sample_rounds=2)
 
     def call() -> object:
         fit = MiniBatch(jax.random.key(0), clusters, plan=plan)
         for _ in range(points // _REFIT_BATCH):
-            fit.add(*batch)
+            fit.add(rows.copy(), weights)  # new ones each time, which nobody else keeps
         return fit.result()
 
     return Work(call)

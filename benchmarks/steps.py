@@ -1,24 +1,32 @@
 """What a train step of a config takes: time, memory, share of the machine's speed, as JSON.
 
-python benchmarks/steps.py --config=configs/infoseg_scenes.py
+python benchmarks/steps.py --method=infoseg
 python benchmarks/steps.py --config=configs/hsg_coco.py --batch=8 --size=224 --dtype=bfloat16
 
-No data are read: the batch is noise of the config's shapes, with regions of a grid and random
-labels where the method reads them. `--batch` and `--size` (side of the crop) replace the config's.
+`--method=NAME` stands for `--config=configs/NAME_scenes.py`. No data are read: the batch is noise
+of the config's shapes, with regions of a grid and random labels where the method reads them.
+`--batch` and `--size` (side of the crop) replace the config's.
 
-`parts` are medians over `--repeats` of programs that contain one another: the network in
-evaluation (`predict`), the loss (`loss`), the loss with its gradient (`gradient`) and the whole
-step (`step`), each with what it takes beyond the one before. `first_start` and `second_start` are
-the seconds until the compiled step is there, without and with what the compilation cache kept.
-`utilisation` is the share of `peak_TFLOPS`, that of a large matrix product in the same run and
-dtype, by the operations that XLA counts; of a loop it counts the body once, so that chunked steps
-show too little. `planned_MB` is XLA's plan for the step's temporary arrays; `peak_MB` what the
-device has held, on devices that say so.
+Times are medians over `--repeats`, GFLOP the operations of a device that XLA counts; of a loop it
+counts the body once, so that chunked programs show too little. The loss, the loss with its gradient
+and the whole step contain one another: `beyond` is what each takes more than the one before. The
+network in evaluation (`predict`), with one view of each image, is no part of them: training may use
+more views, other statistics and other heads.
+
+`first_start` and `second_start` are the seconds until the compiled step is there, without and with
+what the compilation cache kept; the second time in the same process, its caches in memory cleared.
+`utilisation` is the share of `peak_TFLOPS`, that of a large matrix product on one device in the
+same run and dtype. `planned_MB` is XLA's plan for a device during the step: arguments, temporary
+arrays and results, of which those that take the place of arguments count once. `peak_MB` is what
+the device has held, on devices that say so; `resident_MB` the most memory of the machine that the
+process had by then, compiling included, which on a CPU is the device's.
 """
 
 import argparse
 import functools
+import itertools
 import json
+import resource
 import runpy
 import tempfile
 import time
@@ -30,7 +38,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxseg import build
-from jaxseg.core import Batch, Method, State
+from jaxseg.core import Batch, Method, PyTree, State
 from jaxseg.sections import DataSection, divide
 from jaxseg.sharding import make_mesh, over_all, place
 from jaxseg.train import Step, Transforms, compile_step, init_optimiser, make_step
@@ -119,30 +127,64 @@ def compile_twice(step: Step, state: State, batch: Batch) -> tuple[Any, float, f
     return compiled, *spent
 
 
+def flops(program: Any) -> float:
+    """Returns the operations of a device in a compiled program, by XLA's count."""
+    return (program.cost_analysis() or {}).get("flops", float("nan"))
+
+
+def told(program: Any, spent: float) -> dict[str, float]:
+    """Returns what is to be told of a compiled program that takes so many seconds."""
+    return {"seconds": round(spent, 4), "GFLOP": round(flops(program) / 1e9, 4)}
+
+
+def memory_of(program: Any) -> dict[str, float | None]:
+    """Returns the memory that a compiled program needs, and that was in use until now."""
+    plan, held = program.memory_analysis(), jax.devices()[0].memory_stats() or {}
+    planned = plan.argument_size_in_bytes + plan.temp_size_in_bytes + plan.output_size_in_bytes
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {
+        "planned_MB": round((planned - plan.alias_size_in_bytes) / 1e6, 1),
+        "peak_MB": round(held["peak_bytes_in_use"] / 1e6, 1) if held else None,
+        "resident_MB": round(resident / 1e6, 1),
+    }
+
+
+def parts_of_step(
+    method: Method, state: State, batch: Batch, repeats: int
+) -> dict[str, dict[str, float]]:
+    """Returns what is to be told of evaluation, the loss, and the loss with its gradient.
+
+    State and batch are arguments of all: XLA would compute in advance what follows from constants,
+    such as the features of a frozen network.
+    """
+    key = jax.random.key(0)
+
+    def loss(params: PyTree, state: State, batch: Batch) -> jax.Array:
+        return method.loss(state.replace(params=params), batch, key)[0]
+
+    whole = state.params, state, batch
+    found = {}
+    for name, function, arguments in (
+        ("predict", method.predict, (state, batch.view(0))),
+        ("loss", loss, whole),
+        ("gradient", jax.value_and_grad(loss), whole),
+    ):
+        program = jax.jit(function).lower(*arguments).compile()
+        found[name] = told(program, seconds(functools.partial(program, *arguments), repeats))
+    return found
+
+
 def measure(sections: dict[str, Any], repeats: int) -> dict[str, Any]:
     """Returns what is to be told of a config."""
     parts, mesh = parts_of(sections), make_mesh()
-    method = parts.method
     batch = jax.device_put(noise(parts.batch, 2), over_all(mesh))
     images = build.batch_spec(
         DataSection(**divide(sections["data"], DataSection)[0]), tuple(parts.batch.label)
     )
-    state = jax.jit(lambda key: method.init(key, images))(jax.random.key(0))
+    state = jax.jit(lambda key: parts.method.init(key, images))(jax.random.key(0))
     state = place(init_optimiser(state, parts.transforms), mesh)
     compiled, first, second = compile_twice(parts.step, state, batch)
-    key = jax.random.key(0)
-
-    def loss(params):
-        return method.loss(state.replace(params=params), batch, key)[0]
-
-    predict = jax.jit(method.predict)
-    forward, gradient = jax.jit(loss), jax.jit(jax.value_and_grad(loss))
-    spent = {
-        "predict": seconds(lambda: predict(state, batch.view(0)), repeats),
-        "loss": seconds(lambda: forward(state.params), repeats),
-        "gradient": seconds(lambda: gradient(state.params), repeats),
-    }
-    plan, cost = compiled.memory_analysis(), compiled.cost_analysis() or {}
+    found = parts_of_step(parts.method, state, batch, repeats)
     parameters = sum(x.size for x in jax.tree.leaves(state.params))
 
     def one_step() -> object:
@@ -150,11 +192,13 @@ def measure(sections: dict[str, Any], repeats: int) -> dict[str, Any]:
         state, metrics = compiled(state, batch)
         return metrics
 
-    spent["step"] = seconds(one_step, repeats)
+    spent = seconds(one_step, repeats)
+    found["step"] = told(compiled, spent)
+    for less, more in itertools.pairwise(("loss", "gradient", "step")):
+        found[more]["beyond"] = round(found[more]["seconds"] - found[less]["seconds"], 4)
+    memory = memory_of(compiled)  # before the large product needs some
     dtype = sections["method"].get("dtype", "float32")
-    flops, peak = cost.get("flops", float("nan")), peak_flops(dtype, repeats)
-    before = [0.0, *spent.values()]
-    held = jax.devices()[0].memory_stats() or {}
+    peak = peak_flops(dtype, repeats)
     return {
         "device": jax.devices()[0].device_kind,
         "devices": mesh.size,
@@ -163,28 +207,27 @@ def measure(sections: dict[str, Any], repeats: int) -> dict[str, Any]:
         "parameters": parameters,
         "first_start": round(first, 1),
         "second_start": round(second, 1),
-        "images_per_second": round(len(parts.batch.index) / spent["step"], 2),
-        "parts": {
-            name: {"seconds": round(value, 4), "beyond": round(value - less, 4)}
-            for (name, value), less in zip(spent.items(), before[:-1], strict=True)
-        },
-        "TFLOP": round(flops / 1e12, 4),
+        "images_per_second": round(len(parts.batch.index) / spent, 2),
+        **found,
         "peak_TFLOPS": round(peak / 1e12, 3),
-        "utilisation": round(flops / spent["step"] / peak / mesh.size, 3),
-        "planned_MB": round(plan.temp_size_in_bytes / 1e6, 1),
-        "peak_MB": round(held["peak_bytes_in_use"] / 1e6, 1) if held else None,
+        # Both are of one device.
+        "utilisation": round(flops(compiled) / spent / peak, 3),
+        **memory,
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--config", required=True)
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--config")
+    which.add_argument("--method", help="such as infoseg, for configs/infoseg_scenes.py")
     parser.add_argument("--batch", type=int, default=0)
     parser.add_argument("--size", type=int, default=0, help="side of the crop in pixels")
     parser.add_argument("--dtype", default="", choices=["", "float32", "bfloat16"])
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
-    config = runpy.run_path(arguments.config)["get_config"]()
+    file = arguments.config or f"configs/{arguments.method}_scenes.py"
+    config = runpy.run_path(file)["get_config"]()
     config.data.batch_size = arguments.batch or config.data.batch_size
     config.data.crop = arguments.size or config.data.crop
     if arguments.dtype:
@@ -192,7 +235,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:  # empty, unlike the user's own cache
         jax.config.update("jax_compilation_cache_dir", folder)
         found = measure(config.to_dict(), arguments.repeats)
-    print(json.dumps({"config": arguments.config, "crop": config.data.crop} | found, indent=2))
+    print(json.dumps({"config": file, "crop": config.data.crop} | found, indent=2))
 
 
 if __name__ == "__main__":

@@ -52,17 +52,34 @@ for ((i = 0; i < count; i++)); do
     echo "process $i has PID $!" >&2
 done
 
-status=0
-while [[ -n $(jobs -rp) ]]; do
-    code=0
-    wait -n || code=$?
-    [[ $code -eq 0 ]] || status=$code
-    # 143 and 130: saved after a signal, as the others are about to be.
-    if [[ $code -ne 0 && $code -ne 143 && $code -ne 130 ]]; then
-        # The others wait for the one that is gone, and would for minutes.
-        sleep "${GRACE:-5}"
+# What the first process that failed ended with; else what one did that saved after a signal (143,
+# 130); else 0. One that ends because it lost another (75) tells less than the other does.
+status=0 deadline=
+while [[ ${#pids[@]} -gt 0 ]]; do
+    sleep 0.5
+    running=()
+    for pid in "${pids[@]}"; do
+        if kill -0 "$pid" 2>/dev/null; then
+            running+=("$pid")
+            continue
+        fi
+        code=0
+        wait "$pid" || code=$?
+        case $code in
+        0) ;;
+        130 | 143) [[ $status -ne 0 ]] || status=$code ;;
+        *)
+            # The others wait for the one that is gone, and would for minutes.
+            [[ -n $deadline ]] || deadline=$((SECONDS + ${GRACE:-5}))
+            case $status in 0 | 75 | 130 | 143) status=$code ;; esac
+            ;;
+        esac
+    done
+    pids=("${running[@]}")
+    if [[ -n $deadline && $SECONDS -ge $deadline ]]; then
         stop -KILL
         wait || true
+        break
     fi
 done
 exit "$status"

@@ -1,12 +1,17 @@
-"""The benchmarks of kernels and of cost growth: what they count and what they print."""
+"""The benchmarks of kernels, steps and of cost growth: what they count and what they print."""
 
+import dataclasses
 import importlib
 import json
 import pathlib
 import sys
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+
+from jaxseg.core import Method, Output, State
 
 BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
 
@@ -183,6 +188,60 @@ def test_kernels_prints_each_kernel_at_the_given_sizes(kernels, printed, monkeyp
         assert row["fraction"] == pytest.approx(row["bound_ms"] / row["ms"], abs=0.01)
 
 
+_SIDE, _WIDTH = 16, 512
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen(Method):
+    """Learns a scale of frozen features: the images times a matrix that nothing moves."""
+
+    def init(self, key, spec):
+        table = jax.random.normal(key, (_SIDE * _SIDE * 3, _WIDTH))
+        return State(jnp.zeros((), jnp.int32), {"scale": jnp.ones(())}, {}, {"table": table})
+
+    def _features(self, state, image):
+        return (image.reshape(len(image), -1) / 255) @ state.frozen["table"]
+
+    def loss(self, state, batch, key):
+        loss = (state.params["scale"] * self._features(state, batch.first_view)).mean()
+        return loss, (state.extra, {})
+
+    def predict(self, state, image):
+        return Output(features=self._features(state, image)[:, None, None])
+
+
+def test_steps_counts_and_times_the_parts_of_a_step(printed, monkeypatch, tmp_path):
+    steps = importlib.import_module("steps")
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/frozen_scenes.py").write_text(
+        "from ml_collections import ConfigDict\n"
+        "def get_config(): return ConfigDict({'method': {'name': 'frozen'}, 'data':"
+        f" {{'name': 'scenes', 'batch_size': 8, 'crop': {_SIDE}}}, 'optim': {{}}}})\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(steps.build.METHODS, "frozen", Frozen)
+    monkeypatch.setattr(steps, "peak_flops", lambda *_: 1e9)
+    kept = jax.config.jax_compilation_cache_dir
+    try:
+        found = printed(steps, "--method=frozen", "--repeats=1")
+    finally:
+        jax.config.update("jax_compilation_cache_dir", kept)
+    assert (found["config"], found["batch"]) == ("configs/frozen_scenes.py", 8)
+    # One image a device. From constants the frozen features would have been computed in advance.
+    product = 2 * _SIDE * _SIDE * 3 * _WIDTH / 1e9
+    assert found["devices"] == 8
+    for part in ("predict", "loss", "gradient", "step"):
+        assert product * 0.99 < found[part]["GFLOP"] < 2 * product, part
+        assert found[part]["seconds"] >= 0
+    assert found["gradient"]["beyond"] == pytest.approx(
+        found["gradient"]["seconds"] - found["loss"]["seconds"], abs=1e-4
+    )
+    assert "beyond" not in found["predict"]
+    # The matrix, which each device holds, is an argument of the step.
+    assert found["planned_MB"] >= 4 * _SIDE * _SIDE * 3 * _WIDTH / 1e6 - 0.05
+    assert found["resident_MB"] > 50
+
+
 @pytest.mark.parametrize("power", [0, 1, 1.7, 4])
 def test_exponents_of_powers_are_found(growth, power):
     values = [2, 4, 8, 16]
@@ -195,6 +254,17 @@ def test_the_verdict_allows_a_quarter_more_than_the_order(growth):
     assert growth.told(values, [v**1.2 for v in values], 1, "ms")["within"] is True
     assert growth.told(values, [v**1.3 for v in values], 1, "ms")["within"] is False
     assert growth.told(values, [0, 0, 0], 1, "MB")["within"] is None
+
+
+@pytest.mark.parametrize("ones", [np.ones, jnp.ones])
+def test_memory_of_a_call_counts_arrays_of_numpy_and_jax(growth, ones):
+    def one_after_another(count, size):
+        for _ in range(count):
+            jax.block_until_ready(ones(size, np.float32))
+
+    assert growth.peak_bytes(lambda: one_after_another(3, 5_000_000)) == pytest.approx(2e7, rel=0.2)
+    together = growth.peak_bytes(lambda: [ones(5_000_000, np.float32) for _ in range(3)])
+    assert together == pytest.approx(6e7, rel=0.2)
 
 
 def test_exchanges_between_devices_are_counted_by_their_results(growth):

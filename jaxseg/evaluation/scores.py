@@ -18,10 +18,13 @@ from jax import Array
 from jaxseg.processes import fetch
 
 _BAD_PREDICTION, _BAD_LABEL = 1, 2
+_BLOCK = 1 << 17  # pixels; the bins of more outgrow a processor's cache
 
 
-@functools.partial(jax.jit, static_argnames=("clusters", "classes"))
-def confusion(prediction: Array, label: Array, clusters: int, classes: int) -> Array:
+@functools.partial(jax.jit, static_argnames=("clusters", "classes", "spread"))
+def confusion(
+    prediction: Array, label: Array, clusters: int, classes: int, spread: bool = False
+) -> Array:
     """Returns i32[K C], the number of pixels by predicted cluster and labelled class.
 
     `prediction` i32[...] in 0..K-1 and `label` i32[...] below C have the same shape; where the
@@ -29,21 +32,46 @@ def confusion(prediction: Array, label: Array, clusters: int, classes: int) -> A
     be raised, so a valid pixel with a prediction outside 0..K-1, or a label of C or more, turns the
     whole matrix negative (-1: a prediction, -2: a label, -3: both); `Confusion.add` raises on that,
     so hand it every result by itself. Not counting such pixels would flatter the scores. At most
-    2^31 - 1 pixels a call.
+    2^31 - 1 pixels a call, counted block by block, but where they are `spread` over devices: then
+    each counts its own at once.
 
     Raises ValueError where the shapes differ.
     """
     if prediction.shape != label.shape:
         raise ValueError(f"prediction {prediction.shape} and label {label.shape} differ in shape")
     prediction, label = prediction.reshape(-1), label.reshape(-1)
+    count = _count if spread or prediction.size <= _BLOCK else _count_blocks
+    counts, fault = count(prediction, label, clusters, classes)
+    return jnp.where(fault > 0, -fault, counts).reshape(clusters, classes)
+
+
+def _count(prediction: Array, label: Array, clusters: int, classes: int) -> tuple[Array, Array]:
+    """Returns i32[K * C], the pixels of each pair, and i32[], what is out of range."""
     valid = label >= 0
     bad_prediction = jnp.any(valid & ((prediction < 0) | (prediction >= clusters)))
     bad_label = jnp.any(label >= classes)
     # Ignored pixels get a bin of their own, which is then cut off.
     bins = jnp.where(valid, prediction * classes + label, clusters * classes)
     counts = jnp.zeros(clusters * classes + 1, jnp.int32).at[bins].add(1)
-    fault = _BAD_PREDICTION * bad_prediction + _BAD_LABEL * bad_label
-    return jnp.where(fault > 0, -fault, counts[:-1]).reshape(clusters, classes).astype(jnp.int32)
+    return counts[:-1], _BAD_PREDICTION * bad_prediction + _BAD_LABEL * bad_label
+
+
+def _count_blocks(
+    prediction: Array, label: Array, clusters: int, classes: int
+) -> tuple[Array, Array]:
+    """Returns what `_count` does, of a block of pixels after the other."""
+    pixels = prediction.size
+
+    def add(number: Array, found: tuple[Array, Array]) -> tuple[Array, Array]:
+        # The last block ends with the pixels; what the one before has counted is left out.
+        start = jnp.minimum(number * _BLOCK, pixels - _BLOCK)
+        own, true = (jax.lax.dynamic_slice_in_dim(x, start, _BLOCK) for x in (prediction, label))
+        new = start + jnp.arange(_BLOCK) >= number * _BLOCK
+        counts, fault = _count(own, jnp.where(new, true, -1), clusters, classes)
+        return found[0] + counts, found[1] | fault
+
+    none = jnp.zeros(clusters * classes, jnp.int32), jnp.int32(0)
+    return jax.lax.fori_loop(0, -(-pixels // _BLOCK), add, none)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -59,7 +87,9 @@ class Confusion:
 
     def update(self, prediction: Array | np.ndarray, label: Array | np.ndarray) -> "Confusion":
         """Returns the record with these pixels added; arguments and errors as in `confusion`."""
-        return self.add(confusion(jnp.asarray(prediction), jnp.asarray(label), *self.counts.shape))
+        prediction, label = jnp.asarray(prediction), jnp.asarray(label)
+        spread = len(prediction.sharding.device_set | label.sharding.device_set) > 1
+        return self.add(confusion(prediction, label, *self.counts.shape, spread))
 
     def add(self, counts: Array | np.ndarray) -> "Confusion":
         """Returns the record with `confusion`'s result added.

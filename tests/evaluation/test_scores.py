@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from jaxseg.evaluation import scores
 from jaxseg.evaluation.scores import Confusion
+from jaxseg.sharding import make_mesh, over_all
 
 K, C, SHAPE = 5, 4, (2, 3, 4)
 PREDICTIONS = hnp.arrays(np.int32, SHAPE, elements=st.integers(0, K - 1))
@@ -108,6 +109,46 @@ def test_values_out_of_range_are_never_dropped(prediction, label, message):
     )
     with pytest.raises(ValueError, match=message):
         record.add(counts)
+
+
+BLOCKS = 3 * scores._BLOCK - 5  # pixels; the last block overlaps the one before
+
+
+def test_blocks_count_each_pixel_once():
+    rng = np.random.default_rng(0)
+    prediction, label = rng.integers(0, K, BLOCKS), rng.integers(-1, C, BLOCKS)
+    expected = np.zeros((K, C), np.int64)
+    valid = label >= 0
+    np.add.at(expected, (prediction[valid], label[valid]), 1)
+    found = scores.confusion(jnp.asarray(prediction), jnp.asarray(label), K, C)
+    assert found.dtype == jnp.int32
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("place", [0, scores._BLOCK + 1, BLOCKS - 1])
+def test_values_out_of_range_are_found_in_every_block(place):
+    prediction = np.zeros(BLOCKS, np.int32)
+    prediction[place] = K
+    with pytest.raises(ValueError, match=r"^cannot count a prediction outside 0..\d+$"):
+        Confusion.zeros(K, C).update(prediction, np.zeros(BLOCKS, np.int32))
+
+
+def test_pixels_on_several_devices_are_counted_where_they_are(monkeypatch):
+    rng, spread = np.random.default_rng(0), over_all(make_mesh())
+    prediction, label = (rng.integers(0, C, (8, BLOCKS // 8)) for _ in range(2))
+    programs = []
+
+    def compiled(*arguments):
+        programs.append(original.lower(*arguments).compile().as_text())
+        return original(*arguments)
+
+    original = scores.confusion
+    monkeypatch.setattr(scores, "confusion", compiled)
+    zero = Confusion.zeros(K, C)
+    there = zero.update(*(jax.device_put(x, spread) for x in (prediction, label)))
+    np.testing.assert_array_equal(there.counts, zero.update(prediction, label).counts)
+    assert "all-reduce" in programs[0]
+    assert "all-gather" not in programs[0]
 
 
 def test_shapes_that_differ_are_an_error():
