@@ -14,9 +14,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-# On a CPU a block of weights of at most so many elements exists at a time, which then stays in the
-# cache from one product to the next. Elsewhere all heads and queries are computed at once.
-_BLOCK = 1 << 20
+# On a CPU at most so many weights of a head and an image exist at a time: they stay in a cache from
+# one product to the next. Elsewhere all heads and queries are computed at once. The number of
+# images, which may be unknown in an export, does not count.
+_BLOCK = 1 << 18
 
 
 def attention_weights(query: Array, key: Array) -> Array:
@@ -111,7 +112,7 @@ def _by_rows(
     count = rows[0].shape[-2]
     most = count
     if jax.default_backend() == "cpu":
-        most = min(max(_BLOCK * key.shape[-1] // key.size, 16), count)
+        most = min(max(_BLOCK // key.shape[-2], 16), count)
     blocks = -(-count // most)
     if blocks == 1:
         return function(sums, rows)

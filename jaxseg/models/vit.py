@@ -14,6 +14,7 @@ from flax import linen as nn
 from flax import struct
 
 from jaxseg.models.attention import attend, attention_weights
+from jaxseg.models.loop import in_loop
 
 Array = jax.Array
 
@@ -93,8 +94,22 @@ class VisionTransformer(nn.Module):
             registers = self.param("registers", _INIT, (self.registers, self.width))
             extra = jnp.concatenate([extra, registers])
         x = jnp.concatenate([jnp.broadcast_to(extra, (x.shape[0], *extra.shape)), x], axis=1)
-        x = self._lower_blocks(x, rotation)
-        x, keys, weights = self._block(self.blocks - 1)(x, rotation, attention)
+        make = functools.partial(
+            _Block,
+            self.heads,
+            self.hidden or 4 * self.width,
+            self.layer_scale,
+            self.swiglu,
+            self.epsilon,
+            self.dtype,
+        )
+
+        def lower(block: nn.Module, x: Array) -> Array:
+            return block(x, rotation, False)[0]
+
+        *names, last = [f"block{i}" for i in range(self.blocks)]
+        x = in_loop(self, make, names, nn.remat(lower) if self.remat else lower, x)
+        x, keys, weights = make(name=last)(x, rotation, attention)
         x = _norm(self.epsilon, jnp.float32, "norm")(x)
         first = 1 + self.registers
         return Tokens(
@@ -104,36 +119,6 @@ class VisionTransformer(nn.Module):
             keys=keys.astype(jnp.float32),
             attention=weights,
         )
-
-    def _block(self, number: int | None = None) -> nn.Module:
-        """Returns a block of this network, or without a number one that belongs to none."""
-        owner = {"parent": None} if number is None else {"name": f"block{number}"}
-        hidden = self.hidden or 4 * self.width
-        fields = self.heads, hidden, self.layer_scale, self.swiglu, self.epsilon, self.dtype
-        return _Block(*fields, **owner)
-
-    def _lower_blocks(self, x: Array, rotation: np.ndarray | None) -> Array:
-        """Returns the tokens f32[B N D] after all blocks but the last.
-
-        As a loop over stacked parameters. Unrolled, XLA would add up the outputs of all blocks
-        before wherever it needs their sum, which takes time in proportion to the square of the
-        depth, and compile each block by itself.
-        """
-        lower = range(self.blocks - 1)
-        if self.is_initializing():
-            for number in lower:
-                x, *_ = self._block(number)(x, rotation, False)
-            return x
-        if not lower:
-            return x
-        params = [self.variables["params"][f"block{number}"] for number in lower]
-        block = self._block()
-
-        def step(x: Array, params: dict) -> tuple[Array, None]:
-            return block.apply({"params": params}, x, rotation, False)[0], None
-
-        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
-        return jax.lax.scan(jax.checkpoint(step) if self.remat else step, x, stacked)[0]
 
     def _embed(self, image: Array) -> Array:
         """Returns patch embeddings f32[B h w D], without positions."""
