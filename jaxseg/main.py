@@ -18,7 +18,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from jaxseg import compiled, processes, record, report, robustness, thresholds
+from jaxseg import compiled, memory, processes, record, report, robustness, thresholds
 from jaxseg.core import UserError
 from jaxseg.run import Run
 from jaxseg.sections import check_keys
@@ -117,6 +117,7 @@ def main(argv: list[str]) -> None:
         processes.join(detect=DISTRIBUTED.value)
     except (ValueError, RuntimeError) as error:
         raise UserError(f"The processes could not be joined: {error}") from error
+    memory.keep()
     if not processes.is_first():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - to the end of the process
     if MODE.value == "suggest_thresholds":

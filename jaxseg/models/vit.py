@@ -166,10 +166,8 @@ class _Block(nn.Module):
 
     def _feed_forward(self, x: Array) -> Array:
         up = _dense(self.hidden, self.dtype, "up")(x)
-        if self.swiglu:
-            inner = _gated(_dense(self.hidden, self.dtype, "gate")(x), up)
-        else:
-            inner = _gelu(up)
+        gate = _dense(self.hidden, self.dtype, "gate")(x) if self.swiglu else None
+        inner = _gelu(up) if gate is None else _gated(gate, up)
         return _dense(x.shape[-1], self.dtype, "down")(inner)
 
 
