@@ -284,12 +284,15 @@ def test_what_a_work_directory_lacks_is_told(tmp_path):
         jaxseg.load(tmp_path, batch_size=0)
 
 
-def test_tiles_are_as_large_as_there_is_room_for(tmp_path):
+def test_tiles_are_as_large_as_there_is_room_for(tmp_path, monkeypatch):
     make_run(tmp_path, SMOOSEG, OWN)
     segmenter = jaxseg.load(tmp_path)
     # Patches of 8: an image of 512 x 1024 has 8,193 tokens with the class, and attention would take
     # the square of them in each of 6 heads, if it kept its weights.
     assert segmenter._room((512, 1024)) < 6 * 4 * (64 * 128 + 1) ** 2 / 100
     assert segmenter._tile == 1024
+    monkeypatch.setattr("jaxseg.segmenter._ROOM", segmenter._room((512, 1024)))
+    assert jaxseg.load(tmp_path)._tile == 512
+    monkeypatch.undo()
     assert smooth()._tile == 1024
     assert jaxseg.load(tmp_path, tile=90)._tile == 96

@@ -9,6 +9,7 @@ Source: Rabe and Staats 2021; Dao et al. 2022 (FlashAttention), whose gradient t
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -103,8 +104,8 @@ def _over_heads(function: Callable, inputs: tuple[Array, ...]) -> tuple[Array, .
 
 
 def _by_rows(
-    function: Callable, sums: object, rows: tuple[Array, ...], key: Array
-) -> tuple[object, object]:
+    function: Callable, sums: Any, rows: tuple[Array, ...], key: Array
+) -> tuple[Any, Any]:
     """Returns lax.scan's result of a function over blocks of the rows [... N w].
 
     Blocks are filled up with zeros, which must not change the sums. `key` is what all rows meet.
