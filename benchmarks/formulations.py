@@ -24,7 +24,10 @@ import numpy as np
 from flax import linen as nn
 from jax import lax
 
+from jaxseg.models import resnet
+from jaxseg.models.attention import attend
 from jaxseg.models.norm import batch_norm
+from jaxseg.models.pooling import max_pool
 
 Array = jax.Array
 Way = Callable[..., Array]
@@ -53,6 +56,34 @@ def conv_nchw(x: Array, w: Array, dilation: int = 1) -> Array:
 def product(x: Array, w: Array) -> Array:
     """A 1x1 convolution as a matrix product."""
     return x @ w[0, 0]
+
+
+def narrower(x: Array, w: Array) -> Array:
+    """A matrix product whose gradient transposes the narrower matrix."""
+    return resnet._product(x, w[0, 0])
+
+
+def every_second(way: Way) -> Way:
+    """A layer on every second pixel."""
+    return lambda x, w: way(x[:, ::2, ::2], w)
+
+
+def strided(x: Array, w: Array) -> Array:
+    return conv(x, w, stride=2)
+
+
+def phases(x: Array, w: Array) -> Array:
+    """A convolution of stride 2 as one of stride 1 over the four phases of the pixels."""
+    size, height, width = len(w), x.shape[1], x.shape[2]
+    w = jnp.pad(w, ((1, 0), (1, 0), (0, 0), (0, 0)))  # an even side, its centre at a phase's first
+    half = len(w) // 2
+    w = w.reshape(half, 2, half, 2, *w.shape[2:]).transpose(0, 2, 1, 3, 4, 5)
+    x = x.reshape(len(x), height // 2, 2, width // 2, 2, -1).transpose(0, 1, 3, 2, 4, 5)
+    pad = ((size // 2 + 1) // 2, half - 1 - (size // 2 + 1) // 2)
+    return lax.conv_general_dilated(
+        x.reshape(*x.shape[:3], -1), w.reshape(half, half, -1, w.shape[-1]), (1, 1), [pad] * 2,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )  # fmt: skip
 
 
 def windows(x: Array, dilation: int) -> list[Array]:
@@ -172,27 +203,40 @@ def operations() -> dict[str, tuple[dict[str, Way], tuple[tuple[int, ...], ...],
     found = {}
     for side, inner, outer in ((56, 256, 64), (28, 128, 512), (14, 1024, 256), (7, 512, 2048)):
         shapes = ((BATCH, side, side, inner), (1, 1, inner, outer))
-        ways = {"plain": conv, "channels first": conv_nchw, "product": product}
-        found[f"1x1, {inner} to {outer}, {side} x {side}"] = (ways, shapes, "product")
+        ways = {
+            "plain": conv, "channels first": conv_nchw, "product": product, "narrower": narrower,
+        }  # fmt: skip
+        found[f"1x1, {inner} to {outer}, {side} x {side}"] = (ways, shapes, "narrower")
+    shapes = ((BATCH, 56, 56, 256), (1, 1, 256, 512))
+    ways = {"plain": strided, "product": every_second(product), "narrower": every_second(narrower)}
+    found["1x1 of stride 2, 256 to 512, 56 x 56"] = (ways, shapes, "narrower")
     for side, width, d in ((56, 64, 1), (28, 128, 1), (14, 256, 1), (7, 512, 1), (14, 512, 2)):
         shapes = ((BATCH, side, side, width), (3, 3, width, width))
         name = f"3x3, {width}, {side} x {side}" + (f", dilation {d}" if d > 1 else "")
         found[name] = (dilated(d), shapes, "plain")
+    for name, side, kernel in (
+        ("3x3 of stride 2, 128, 56 x 56", 56, (3, 3, 128, 128)),
+        ("7x7 of stride 2, 3 to 64, 224 x 224", 224, (7, 7, 3, 64)),
+    ):
+        ways = {"plain": strided, "phases": phases}
+        found[name] = (ways, ((BATCH, side, side, kernel[2]), kernel), "plain")
     for side, width in ((112, 64), (56, 256), (14, 1024)):
         shapes = ((BATCH, side, side, width), (width,), (width,))
         found[f"norm and ReLU, {width}, {side} x {side}"] = (
             norm_ways(), shapes, "written gradient",
         )  # fmt: skip
-    ways = {"plain": pool, "slices": pool_slices}
-    found["max-pool 3x3, 64, 112 x 112"] = (ways, ((BATCH, 112, 112, 64),), "plain")
+    ways = {"plain": pool, "slices": pool_slices, "phases": max_pool}
+    found["max-pool 3x3, 64, 112 x 112"] = (ways, ((BATCH, 112, 112, 64),), "phases")
     ways = {
         "plain": attention,
         "jax.nn.dot_product_attention": jax.nn.dot_product_attention,
         "heads first": attention_heads_first,
         "sum divided late": attention_late,
         "image by image": attention_by_image,
+        "weights computed again": jax.checkpoint(attention),
+        "head by head, weights computed again": attend,
     }
-    found["attention, 785 tokens, 6 heads of 64"] = (ways, ((BATCH, 785, 6, 64),) * 3, "plain")
+    found["attention, 785 tokens, 6 heads of 64"] = (ways, ((BATCH, 785, 6, 64),) * 3, [*ways][-1])
     return found
 
 

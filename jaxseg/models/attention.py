@@ -103,9 +103,7 @@ def _over_heads(function: Callable, inputs: tuple[Array, ...]) -> tuple[Array, .
     return function(*inputs)
 
 
-def _by_rows(
-    function: Callable, sums: Any, rows: tuple[Array, ...], key: Array
-) -> tuple[Any, Any]:
+def _by_rows(function: Callable, sums: Any, rows: tuple[Array, ...], key: Array) -> tuple[Any, Any]:
     """Returns lax.scan's result of a function over blocks of the rows [... N w].
 
     Blocks are filled up with zeros, which must not change the sums. `key` is what all rows meet.
