@@ -103,7 +103,10 @@ def interrupt(root: pathlib.Path, name: str, processes: int, number: int) -> dic
     run = start(root, name, processes)
     while run.poll() is None and (latest_step(folder) or 0) <= before:
         time.sleep(0.02)
-    pids = re.findall(r"has PID (\d+)", (root / f"{name}.log").read_text())
+    log = (root / f"{name}.log").read_text()
+    if run.poll() is not None:
+        sys.exit(f"the run {name} ended with {run.returncode} before it could be signalled: {log}")
+    pids = re.findall(r"has PID (\d+)", log)
     os.kill(int(pids[-1]), number)
     return {"signal": number, "exit": run.wait(), "step": latest_step(folder) or 0}
 
