@@ -110,11 +110,12 @@ def _by_rows(function: Callable, sums: Any, rows: tuple[Array, ...], key: Array)
     """
     count = rows[0].shape[-2]
     most = count
-    if jax.default_backend() == "cpu":
+    # A number of tokens that an export leaves open cannot be cut.
+    if jax.default_backend() == "cpu" and isinstance(count, int):
         most = min(max(_BLOCK // key.shape[-2], 16), count)
-    blocks = -(-count // most)
-    if blocks == 1:
+    if most == count:
         return function(sums, rows)
+    blocks = -(-count // most)
     height = -(-count // blocks)
 
     def cut(x: Array) -> Array:

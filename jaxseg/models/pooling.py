@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 from jax import Array
 
 
@@ -9,12 +10,13 @@ from jax import Array
 def max_pool(x: Array) -> Array:
     """Returns the maxima f[B ceil(H/2) ceil(W/2) C] of 3 x 3 windows at every second pixel.
 
-    The same as `nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))` of f[B H W C]; the gradient goes
-    to the first of equal values in a window, row by row, as XLA's does. Rows and columns are taken
-    apart into even and odd ones, so that forward and backward are comparisons of whole arrays: on a
-    CPU several times as fast (benchmarks/formulations.py).
+    Of f[B H W C]. The gradient goes to the first of equal values in a window, row by row, as XLA's
+    does. For it, rows and columns are taken apart into even and odd ones, so that forward and
+    backward are comparisons of whole arrays: on a CPU several times as fast
+    (benchmarks/formulations.py).
     """
-    return _forward(x)[0]
+    # Without a gradient, and for sides that an export leaves open.
+    return nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
 
 
 def _forward(x: Array) -> tuple[Array, tuple[Array, tuple[int, ...]]]:

@@ -19,5 +19,6 @@ def test_values_and_gradient_are_those_of_flax(size):
     )
     found, pull = jax.vjp(max_pool, x)
     np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(max_pool(x), expected)
     upper = jax.random.normal(keys[1], found.shape)
     np.testing.assert_allclose(pull(upper)[0], reference(upper)[0], atol=1e-6)
