@@ -5,8 +5,8 @@ import importlib.metadata
 import json
 import os
 import pathlib
-import shutil
-import tempfile
+
+from tests import compiled_programs
 
 # Before jax starts. Tests of the mesh need several devices, and a CPU pretends to be any number.
 # The networks of tests are tiny, so that compiling them takes longer than running them: XLA and
@@ -25,15 +25,23 @@ if (
     os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Compiled programs are shared by the tests of a process and the runs that they start one after
-# another. Not by worker processes: a cache that is written and read at once has crashed.
-os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jaxseg-compiled-")
+# another, and are left to later runs of the tests.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(
+    compiled_programs.borrow(compiled_programs.store_folder())
+)
+# With caches of a GPU's own, the folder's name would be in every key.
+os.environ["JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES"] = "none"
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import jax
 import pytest
 from absl import flags
 
-atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+atexit.register(
+    compiled_programs.give_back,
+    pathlib.Path(os.environ["JAX_COMPILATION_CACHE_DIR"]),
+    compiled_programs.store_folder(),
+)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # grain reads absl flags, which only absl.app parses.
 flags.FLAGS.mark_as_parsed()
