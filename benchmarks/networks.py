@@ -100,11 +100,11 @@ PLAIN = (
 def networks(arguments: argparse.Namespace) -> dict[str, object]:
     """Returns the times of each network by each side, and the ratios to PyTorch."""
     threads, repeats = len(os.sched_getaffinity(0)), str(arguments.repeats)
-    beside = str(pathlib.Path(__file__).with_name("torch_networks.py"))
+    script = str(pathlib.Path(__file__).with_name("torch_networks.py"))
     found: dict[str, object] = {}
     for title, (_, stride) in NETWORKS.items():
         own = [sys.executable, __file__, f"--one={title}", f"--repeats={repeats}"]
-        torch = [arguments.torch, beside, str(stride), str(BATCH), str(threads), repeats]
+        torch = [arguments.torch, script, str(stride), str(BATCH), str(threads), repeats]
         commands = {"jaxseg": own, "plain": [*own, "--plain"], "torch": torch, "torch kept": torch}
         rounds: dict[str, list[dict]] = {side: [] for side in commands}
         for _ in range(arguments.rounds):
