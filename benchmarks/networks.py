@@ -62,8 +62,6 @@ def network_times(name: str, stride: int, arguments: argparse.Namespace) -> dict
         if arguments.plain:
             for module, name, layer in PLAIN:
                 patches.enter_context(mock.patch.object(module, name, layer))
-        else:
-            memory.keep()
         variables = network.init(jax.random.key(1), image, *train)
         parts = {"forward": forward, "gradient": gradient}
         calls = {
@@ -139,6 +137,8 @@ def main() -> None:
     parser.add_argument("--plain", action="store_true", help="of --one: with plain layers")
     arguments = parser.parse_args()
     if arguments.one:
+        if not arguments.plain:
+            memory.keep()
         print(json.dumps(network_times(*NETWORKS[arguments.one], arguments)))
     else:
         print(json.dumps(networks(arguments), indent=2))

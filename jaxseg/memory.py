@@ -3,24 +3,23 @@
 import ctypes
 import sys
 
-import jax
-
 # glibc's names for mallopt(3), from malloc.h.
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
 
 
 def keep() -> None:
-    """Lets glibc keep what is freed, where the device is the CPU; elsewhere nothing is changed.
+    """Lets glibc keep what is freed; call it before JAX starts its threads.
 
-    XLA on a CPU asks for a step's temporary arrays anew at every step, and glibc gives blocks of
-    such sizes back to the system in between: clearing hundreds of megabytes of new pages took a
-    sixth of the processor time of a step of ResNet-50. Call it before the first large arrays. The
-    process then holds as much memory as it ever needed at once.
+    XLA on a CPU asks for a step's temporary arrays anew at every step, as the input pipeline does
+    for batches, and glibc gives blocks of such sizes back to the system in between: clearing
+    hundreds of megabytes of new pages took a sixth of the processor time of a step of ResNet-50.
+    The process then holds as much memory as it ever needed at once.
     """
-    if not sys.platform.startswith("linux") or jax.default_backend() != "cpu":
+    if not sys.platform.startswith("linux"):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:  # other C libraries have none
-        mallopt(_ARENA_MAX, 1)  # for what lies in the others is limited to 64 MB
+        # Other arenas, which threads have of their own once they began, are limited to 64 MB.
+        mallopt(_ARENA_MAX, 1)
         mallopt(_MMAP_MAX, 0)
         mallopt(_TRIM_THRESHOLD, 2**31 - 1)
