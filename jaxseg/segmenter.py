@@ -32,7 +32,8 @@ from jaxseg.views.geometry import EvalView
 Picture = str | os.PathLike[str] | np.ndarray | Image.Image
 
 _TILE = 1024  # side of the tiles of large images, where nothing says another, at most
-# Bytes of the largest array in the prediction of two tiles; attention's soon has more.
+# Bytes of the largest array in the prediction of two tiles; on an accelerator attention's soon has
+# more, on a CPU it exists in small blocks alone.
 _ROOM = 2**31
 _SHARE = 4  # neighbouring tiles share at least a quarter of their side
 _KEPT = 2**30  # bytes of the scores of a tiled image, which are thinned out to fit

@@ -22,9 +22,13 @@ def test_one_run_at_a_time_trains_in_a_work_directory(tmp_path):
 
 def test_the_first_process_keeps_others_out_for_all(tmp_path, monkeypatch):
     with training_in(tmp_path):
-        monkeypatch.setattr(workdir, "is_first", lambda: False)
-        with training_in(tmp_path):
+        with pytest.raises(UserError, match="another run trains"), training_in(tmp_path):
             pass
+        monkeypatch.setattr(workdir, "is_first", lambda: False)
+        entered = []
+        with training_in(tmp_path):  # of the same run, whose first process holds the lock
+            entered.append(True)
+        assert entered
 
 
 def test_a_file_system_without_locks_stops_no_run(tmp_path, monkeypatch):
@@ -32,5 +36,7 @@ def test_a_file_system_without_locks_stops_no_run(tmp_path, monkeypatch):
         raise OSError(errno.ENOLCK, "no locks available")
 
     monkeypatch.setattr(disk.fcntl, "flock", no_locks)
+    entered = []
     with training_in(tmp_path), training_in(tmp_path):
-        pass
+        entered.append(True)
+    assert entered
