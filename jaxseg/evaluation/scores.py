@@ -32,15 +32,16 @@ def confusion(
     be raised, so a valid pixel with a prediction outside 0..K-1, or a label of C or more, turns the
     whole matrix negative (-1: a prediction, -2: a label, -3: both); `Confusion.add` raises on that,
     so hand it every result by itself. Not counting such pixels would flatter the scores. At most
-    2^31 - 1 pixels a call, counted block by block, but where they are `spread` over devices: then
-    each counts its own at once.
+    2^31 - 1 pixels a call. A CPU counts them block by block, but where they are `spread` over
+    devices: then each counts its own at once.
 
     Raises ValueError where the shapes differ.
     """
     if prediction.shape != label.shape:
         raise ValueError(f"prediction {prediction.shape} and label {label.shape} differ in shape")
     prediction, label = prediction.reshape(-1), label.reshape(-1)
-    count = _count if spread or prediction.size <= _BLOCK else _count_blocks
+    in_blocks = jax.default_backend() == "cpu" and not spread and prediction.size > _BLOCK
+    count = _count_blocks if in_blocks else _count
     counts, fault = count(prediction, label, clusters, classes)
     return jnp.where(fault > 0, -fault, counts).reshape(clusters, classes)
 
