@@ -27,7 +27,7 @@ docs: $(VENV)/.ready-dev
 	$(RUN) -m sphinx --quiet --fail-on-warning --keep-going --nitpicky -c docs . build/docs
 
 tests: $(VENV)/.ready-dev
-	$(RUN) -m pytest -n 2 --dist=loadfile --durations=40
+	$(RUN) -m pytest -n 2 --dist=loadfile --max-worker-restart=0 --durations=40
 
 # A few steps of training and an evaluation: does this Python's set of versions work at all?
 smoke: $(VENV)/.ready

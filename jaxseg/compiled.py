@@ -12,9 +12,16 @@ def keep() -> None:
     """Lets JAX keep compiled programs, below the user's cache folder.
 
     JAX_COMPILATION_CACHE_DIR names another folder; set but empty, nothing is kept. The folder may
-    be deleted at any time.
+    be deleted at any time. Call it before anything is compiled, and after `processes.join`, for it
+    starts the devices.
+
+    Where several CPUs work together, simulated ones or processes, nothing is kept: a program read
+    back has forgotten in which order XLA meant it to exchange data, and devices that begin with
+    different exchanges wait for each other for ever (seen with jaxlib 0.10.2).
     """
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    if jax.default_backend() == "cpu" and jax.device_count() > 1:
+        jax.config.update("jax_enable_compilation_cache", False)
+    elif "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(_folder()))
 
 

@@ -113,11 +113,11 @@ def main(argv: list[str]) -> None:
         # jax tells of every backend that it does not find, Orbax of every file that it writes.
         logging.set_verbosity(logging.WARNING)
     memory.keep()
-    compiled.keep()
     try:
         processes.join(detect=DISTRIBUTED.value)
     except (ValueError, RuntimeError) as error:
         raise UserError(f"The processes could not be joined: {error}") from error
+    compiled.keep()
     if not processes.is_first():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - to the end of the process
     if MODE.value == "suggest_thresholds":

@@ -33,11 +33,12 @@ def join(detect: bool = False) -> None:
 
     JAXSEG_COORDINATOR=HOST:PORT (of the first process), JAXSEG_PROCESSES=N and JAXSEG_PROCESS=I (I
     in 0..N-1) say who belongs together. Without them there is one process alone, unless `detect`
-    asks JAX to find out from Slurm, Open MPI or a Cloud TPU.
+    asks JAX to find out from Slurm, Open MPI or a Cloud TPU. Where the others do not come within
+    five minutes, JAX aborts the process (SIGABRT).
 
     Raises:
         ValueError: some of the variables are missing, or are no numbers in their range.
-        RuntimeError: the others did not come within JAX's time, or nothing was detected.
+        RuntimeError: nothing was detected.
     """
     coordinator, *numbers = (os.environ.get(name, "") for name in VARIABLES)
     # It would take SIGTERM for itself, and nothing here asks it: until training minds the signal, a

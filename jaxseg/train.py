@@ -277,6 +277,7 @@ class Loop:
             if self._began is None:
                 jax.block_until_ready(metrics)
                 self._began = time.perf_counter()
+                self._progress.measure(step + 1)  # compiling slows the first step, not the rest
             if self._boundary(step + 1):
                 self._flush(pending, state)
                 pending = None

@@ -146,13 +146,17 @@ class Progress:
         self._last = (start, time.perf_counter())
         self.images_per_second = float("nan")
 
-    def update(self, step: int, terms: Mapping[str, float]) -> None:
-        """Shows that `step` steps are done; the rate is that since the last call."""
+    def measure(self, step: int) -> None:
+        """Takes the rate of the steps since the last call, now that `step` are done."""
         before, then = self._last
         self._last = (step, time.perf_counter())
         seconds = self._last[1] - then
         if step > before:
             self.images_per_second = (step - before) * self._batch_size / max(seconds, 1e-9)
+
+    def update(self, step: int, terms: Mapping[str, float]) -> None:
+        """Shows that `step` steps are done, and their rate since the last call or `measure`."""
+        self.measure(step)
         if not self._shown:
             return
         left = (self._steps - step) * self._batch_size / self.images_per_second

@@ -64,6 +64,24 @@ def give_back(own: pathlib.Path, store: pathlib.Path | None) -> None:
     shutil.rmtree(own, ignore_errors=True)
 
 
+def keep_those_of_one_device() -> None:
+    """Makes JAX keep programs of a single device alone; `jaxseg.compiled.keep` says why."""
+    from jax._src import compilation_cache
+
+    read = compilation_cache.get_executable_and_time
+    write = compilation_cache.put_executable_and_time
+
+    def read_single(key, options, backend, devices):
+        return read(key, options, backend, devices) if len(devices) == 1 else (None, None)
+
+    def write_single(key, name, executable, backend, seconds):
+        if len(executable.local_devices()) == 1:
+            write(key, name, executable, backend, seconds)
+
+    compilation_cache.get_executable_and_time = read_single
+    compilation_cache.put_executable_and_time = write_single
+
+
 def _link(program: pathlib.Path, folder: pathlib.Path) -> None:
     # Another run may just have left or removed it.
     with contextlib.suppress(FileExistsError, FileNotFoundError):

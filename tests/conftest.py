@@ -37,6 +37,7 @@ import jax
 import pytest
 from absl import flags
 
+compiled_programs.keep_those_of_one_device()
 atexit.register(
     compiled_programs.give_back,
     pathlib.Path(os.environ["JAX_COMPILATION_CACHE_DIR"]),

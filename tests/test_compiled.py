@@ -10,6 +10,7 @@ compiled.keep()
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.jit(lambda x: x + 1)(1.0).block_until_ready()
 """
+TWO = "--xla_force_host_platform_device_count=2"
 
 
 def files(folder):
@@ -31,3 +32,10 @@ def test_another_folder_or_none(tmp_path):
     assert files(other)
     run(JAX_PLATFORMS="cpu", XDG_CACHE_HOME=str(tmp_path), JAX_COMPILATION_CACHE_DIR="")
     assert not (tmp_path / "jaxseg").exists()
+
+
+def test_nothing_where_several_cpus_work_together(tmp_path):
+    run(JAX_PLATFORMS="cpu", XDG_CACHE_HOME=str(tmp_path), XLA_FLAGS=TWO)
+    named = str(tmp_path / "named")
+    run(JAX_PLATFORMS="cpu", JAX_COMPILATION_CACHE_DIR=named, XLA_FLAGS=TWO)
+    assert not files(tmp_path)

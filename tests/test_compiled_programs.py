@@ -1,8 +1,10 @@
 """Compiled programs that runs of the tests hand on."""
 
 import os
+import pathlib
 import time
 
+import jax
 import pytest
 from jax._src.compilation_cache import compress_executable
 
@@ -68,3 +70,22 @@ def test_where_they_are_kept(tmp_path, monkeypatch, chosen):
     if chosen:
         monkeypatch.setenv("JAXSEG_TEST_CACHE", str(tmp_path / "chosen"))
     assert store_folder().parent == tmp_path / ("chosen" if chosen else "jaxseg-tests")
+
+
+def test_programs_of_several_devices_are_not_kept():
+    folder = pathlib.Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
+
+    def kept(count):
+        mesh = jax.make_mesh((count,), ("data",), devices=jax.devices()[:count])
+        spread = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+        name = f"of_{count}_devices"
+
+        def added(x):
+            return x.sum()
+
+        added.__name__ = name
+        jax.jit(added, in_shardings=spread).lower(jax.numpy.ones(8)).compile()
+        return any(folder.glob(f"jit_{name}*"))
+
+    assert kept(1)
+    assert not kept(2)

@@ -60,6 +60,18 @@ def test_progress_line():
     assert line.endswith(" left  loss 1.235\n")
 
 
+def test_the_rate_leaves_out_what_was_measured_apart(monkeypatch):
+    clock = iter([0.0, 100.0, 104.0, 104.0])
+    monkeypatch.setattr("jaxseg.writer.time.perf_counter", lambda: next(clock))
+    stream = io.StringIO()
+    progress = Progress(steps=9, start=0, batch_size=4, stream=stream)
+    progress.measure(1)  # the first step, which compiles
+    assert progress.images_per_second == 0.04
+    progress.update(5, {})
+    progress.update(5, {})  # nothing is new
+    assert stream.getvalue().splitlines() == ["step 5/9  4.0 images/s  0:04 left  "] * 2
+
+
 def test_times():
     assert format_seconds(59.6) == "1:00"
     assert format_seconds(3723) == "1:02:03"
