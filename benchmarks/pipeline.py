@@ -1,6 +1,7 @@
 """Images/s of decoding and cropping JPEGs, as JSON: files and packed shards against plain OpenCV.
 
 python benchmarks/pipeline.py --repeats=5 --batch=32
+python benchmarks/pipeline.py --repeats=5 --batch=8 --resize=320
 
 For images of 480 x 360 and of 2048 x 1024 (those of JAXSEG_DATA/camvid, resized; drawn ones without
 it) it measures, in one and in two threads and processes:
@@ -9,10 +10,11 @@ it) it measures, in one and in two threads and processes:
     files, packed,    what the input pipeline does up to a batch: order, views, maps, stacking;
     decoded           from files, from shards of them, from shards of pixels (pack --decoded)
 
-The crop is 320 and nothing is resized, so that all decode the same pixels and differ in what is
-around it. Rounds of the variants take turns, so that other programs on the machine slow all of them
-alike; each number is the median over the rounds, the ratio that of the rounds' ratios. Processor
-time, which other programs hardly change, is that of the variants without worker processes.
+The crop is 320. With --resize the shorter side becomes so long first (INTER_LINEAR in all);
+without, nothing is resized, and all decode the same pixels and differ in what is around it. Rounds
+of the variants take turns, so that other programs on the machine slow all of them alike; each
+number is the median over the rounds, the ratio that of the rounds' ratios. Processor time, which
+other programs hardly change, is that of the variants without worker processes.
 """
 
 import argparse
@@ -38,7 +40,7 @@ from jaxseg.data.folder import open_folder
 from jaxseg.data.packed import open_packed
 from jaxseg.data.pipeline import Pipeline
 from jaxseg.data.source import Source
-from jaxseg.views.geometry import EvalView, TrainView
+from jaxseg.views.geometry import EvalView, TrainView, shorter_side
 
 # Height, width, images, and images in a round: a second or two of reading.
 SIZES = {"480x360": (360, 480, 512, 2048), "2048x1024": (1024, 2048, 128, 384)}
@@ -70,7 +72,7 @@ def clocks() -> np.ndarray:
     return np.array([time.perf_counter(), time.process_time()])
 
 
-def opencv_threads(folder: pathlib.Path, threads: int) -> Run:
+def opencv_threads(folder: pathlib.Path, threads: int, resize: int) -> Run:
     """Returns what times a number of images with OpenCV and a thread pool alone."""
     paths = [str(path) for path in sorted(folder.iterdir())]
 
@@ -79,6 +81,9 @@ def opencv_threads(folder: pathlib.Path, threads: int) -> Run:
         with open(paths[index % len(paths)], "rb") as file:
             data = np.frombuffer(file.read(), np.uint8)
         image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
+        if resize:
+            height, width = shorter_side(image.shape, resize)
+            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
         y = rng.integers(image.shape[0] - CROP + 1)
         x = rng.integers(image.shape[1] - CROP + 1)
         return image[y : y + CROP, x : x + CROP].copy()
@@ -93,10 +98,11 @@ def opencv_threads(folder: pathlib.Path, threads: int) -> Run:
     return run
 
 
-def pipeline(source: Source, batch: int, threads: int, workers: int) -> Run:
+def pipeline(source: Source, batch: int, threads: int, workers: int, resize: int) -> Run:
     """Returns what times a number of images through the input pipeline."""
+    view = TrainView(crop=CROP, resize=resize, interpolation="linear")
     batches = Pipeline(
-        source=source, view=TrainView(crop=CROP), eval_view=EvalView(), batch_size=batch, seed=0,
+        source=source, view=view, eval_view=EvalView(), batch_size=batch, seed=0,
         mesh=Mesh(np.array(jax.devices()[:1]), ("data",)), threads=threads, workers=workers,
         prefetch=threads,
     ).batches(0)  # fmt: skip
@@ -113,7 +119,7 @@ def pipeline(source: Source, batch: int, threads: int, workers: int) -> Run:
     return run
 
 
-def variants(folder: pathlib.Path, top: pathlib.Path, batch: int) -> dict[str, Run]:
+def variants(folder: pathlib.Path, top: pathlib.Path, batch: int, resize: int) -> dict[str, Run]:
     """Returns what is measured, by name."""
     made: dict[str, Run] = {}
     sources: dict[str, Source] = {"files": open_folder(str(folder))}
@@ -123,24 +129,24 @@ def variants(folder: pathlib.Path, top: pathlib.Path, batch: int) -> dict[str, R
             packer.pack({"": sources["files"]})
         sources[name] = open_packed(str(top / name), "")
     for number in (1, 2):
-        made[f"opencv_threads_{number}"] = opencv_threads(folder, number)
+        made[f"opencv_threads_{number}"] = opencv_threads(folder, number, resize)
         for name, source in sources.items():
-            made[f"{name}_threads_{number}"] = pipeline(source, batch, number, 0)
+            made[f"{name}_threads_{number}"] = pipeline(source, batch, number, 0, resize)
     for name, source in sources.items():
         for number in (1, 2):
             # With workers, each process has one thread.
-            made[f"{name}_workers_{number}"] = pipeline(source, batch, 1, number)
+            made[f"{name}_workers_{number}"] = pipeline(source, batch, 1, number, resize)
     return made
 
 
 def measure(
-    height: int, width: int, count: int, reads: int, batch: int, repeats: int
+    height: int, width: int, count: int, reads: int, batch: int, resize: int, repeats: int
 ) -> dict[str, object]:
     """Returns images/s of every variant, and ratios to OpenCV with as many threads."""
     with tempfile.TemporaryDirectory() as top:
         folder = pathlib.Path(top, "files")
         write_images(folder, height, width, count)
-        runs = variants(folder, pathlib.Path(top), batch)
+        runs = variants(folder, pathlib.Path(top), batch, resize)
         for run in runs.values():
             run(4 * batch)  # files into memory, processes started
         rates: dict[str, list[float]] = {name: [] for name in runs}
@@ -168,13 +174,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--batch", type=int, default=32, help="images in a batch")
-    arguments = parser.parse_args()
-    batch = arguments.batch
+    parser.add_argument("--resize", type=int, default=0, help="shorter side; 0: as it is")
+    given = parser.parse_args()
     cv2.setNumThreads(1)
-    found = {name: measure(*size, batch, arguments.repeats) for name, size in SIZES.items()}
-    print(
-        json.dumps({"crop": CROP, "batch_size": batch, "cores": os.cpu_count()} | found, indent=2)
-    )
+    found = {
+        name: measure(*size, given.batch, given.resize, given.repeats)
+        for name, size in SIZES.items()
+    }
+    setting = {"crop": CROP, "resize": given.resize, "batch_size": given.batch}
+    print(json.dumps(setting | {"cores": os.cpu_count()} | found, indent=2))
 
 
 if __name__ == "__main__":

@@ -120,6 +120,25 @@ def test_slurm_gives_each_task_its_number_and_its_devices(tasks, tmp_path):
     assert ("SLURM_LOCALID=0" in lines) == (tasks == 16)
 
 
+@pytest.mark.parametrize(
+    ("status", "queued", "again"),
+    [(0, 0, False), (1, 0, False), (75, 0, True), (134, 9, True), (75, 10, False), (143, 99, True)],
+)
+def test_slurm_queues_again_what_may_go_on(status, queued, again, tmp_path):
+    told = tmp_path / "told"
+    path = fake(
+        tmp_path,
+        scontrol='if [ "$1" = requeue ]; then echo "$2" >"$TOLD"; else echo one; fi',
+        srun=f"exit {status}",
+    )
+    result = launch(
+        "slurm.sbatch", *FLAGS, PATH=path, TOLD=str(told), SLURM_RESTART_COUNT=str(queued),
+        SLURM_NTASKS="2", **SLURM,
+    )  # fmt: skip
+    assert result.returncode == status, result.stderr
+    assert told.exists() == again
+
+
 def test_kubernetes_has_a_pod_for_each_process():
     result = launch("kubernetes/job.sh", "--dry-run", "seg", "4", "image:1", "claim", *FLAGS)
     assert result.returncode == 0, result.stderr
