@@ -71,10 +71,9 @@ def get_config():
 
 
 def start(root: pathlib.Path, name: str, processes: int) -> subprocess.Popen:
-    """Starts a run; compiled programs are kept by place, for one that is started again."""
+    """Starts a run."""
     environment = os.environ | {
-        "JAX_COMPILATION_CACHE_DIR": str(root / "compiled"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_COMPILATION_CACHE_DIR": "",
         "JAX_PLATFORMS": "cpu",
         "PYTHON": sys.executable,
         "PYTHONPATH": str(ROOT),

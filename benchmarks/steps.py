@@ -37,7 +37,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxseg import build
+from jaxseg import build, memory
 from jaxseg.core import Batch, Method, PyTree, State
 from jaxseg.sections import DataSection, divide
 from jaxseg.sharding import make_mesh, over_all, place
@@ -196,7 +196,7 @@ def measure(sections: dict[str, Any], repeats: int) -> dict[str, Any]:
     found["step"] = told(compiled, spent)
     for less, more in itertools.pairwise(("loss", "gradient", "step")):
         found[more]["beyond"] = round(found[more]["seconds"] - found[less]["seconds"], 4)
-    memory = memory_of(compiled)  # before the large product needs some
+    needed = memory_of(compiled)  # before the large product needs some
     dtype = sections["method"].get("dtype", "float32")
     peak = peak_flops(dtype, repeats)
     return {
@@ -212,7 +212,7 @@ def measure(sections: dict[str, Any], repeats: int) -> dict[str, Any]:
         "peak_TFLOPS": round(peak / 1e12, 3),
         # Both are of one device.
         "utilisation": round(flops(compiled) / spent / peak, 3),
-        **memory,
+        **needed,
     }
 
 
@@ -226,6 +226,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="", choices=["", "float32", "bfloat16"])
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
+    memory.keep()  # as jaxseg.main does
     file = arguments.config or f"configs/{arguments.method}_scenes.py"
     config = runpy.run_path(file)["get_config"]()
     config.data.batch_size = arguments.batch or config.data.batch_size
