@@ -7,14 +7,16 @@ For images of 480 x 360 and of 2048 x 1024 (those of JAXSEG_DATA/camvid, resized
 it) it measures, in one and in two threads and processes:
 
     opencv_threads    read a file, imdecode, cut a random crop; a thread pool, and nothing else
+    opencv_batches    the same into batches, which no training can do without
     files, packed,    what the input pipeline does up to a batch: order, views, maps, stacking;
     decoded           from files, from shards of them, from shards of pixels (pack --decoded)
 
-The crop is 320. With --resize the shorter side becomes so long first (INTER_LINEAR in all);
-without, nothing is resized, and all decode the same pixels and differ in what is around it. Rounds
-of the variants take turns, so that other programs on the machine slow all of them alike; each
-number is the median over the rounds, the ratio that of the rounds' ratios. Processor time, which
-other programs hardly change, is that of the variants without worker processes.
+The crop is 320, and nothing is mirrored. With --resize the shorter side becomes so long first
+(INTER_LINEAR in all); without, nothing is resized, and all decode the same pixels and differ in
+what is around it. Rounds of the variants take turns, so that other programs on the machine slow all
+of them alike; each number is the median over the rounds, the ratio that of the rounds' ratios.
+Processor time, which other programs hardly change, is that of the variants without worker
+processes.
 """
 
 import argparse
@@ -72,11 +74,14 @@ def clocks() -> np.ndarray:
     return np.array([time.perf_counter(), time.process_time()])
 
 
-def opencv_threads(folder: pathlib.Path, threads: int, resize: int) -> Run:
-    """Returns what times a number of images with OpenCV and a thread pool alone."""
+def opencv(folder: pathlib.Path, threads: int, resize: int, batch: int) -> Run:
+    """Returns what times a number of images with OpenCV and a thread pool alone.
+
+    They come in batches of `batch`, each read by one thread; 0: one by one.
+    """
     paths = [str(path) for path in sorted(folder.iterdir())]
 
-    def read(index: int) -> np.ndarray:
+    def crop(index: int) -> np.ndarray:
         rng = np.random.default_rng(index)
         with open(paths[index % len(paths)], "rb") as file:
             data = np.frombuffer(file.read(), np.uint8)
@@ -86,12 +91,20 @@ def opencv_threads(folder: pathlib.Path, threads: int, resize: int) -> Run:
             image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
         y = rng.integers(image.shape[0] - CROP + 1)
         x = rng.integers(image.shape[1] - CROP + 1)
-        return image[y : y + CROP, x : x + CROP].copy()
+        return image[y : y + CROP, x : x + CROP]
+
+    def read(task: int) -> np.ndarray:
+        if not batch:
+            return crop(task).copy()
+        images = np.empty((batch, CROP, CROP, 3), np.uint8)
+        for row in range(batch):
+            images[row] = crop(task * batch + row)
+        return images
 
     def run(count: int) -> tuple[float, float]:
         began = clocks()
         with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-            for _ in pool.map(read, range(count)):
+            for _ in pool.map(read, range(count // max(batch, 1))):
                 pass
         return tuple(clocks() - began)
 
@@ -100,7 +113,7 @@ def opencv_threads(folder: pathlib.Path, threads: int, resize: int) -> Run:
 
 def pipeline(source: Source, batch: int, threads: int, workers: int, resize: int) -> Run:
     """Returns what times a number of images through the input pipeline."""
-    view = TrainView(crop=CROP, resize=resize, interpolation="linear")
+    view = TrainView(crop=CROP, resize=resize, interpolation="linear", flip=False)
     batches = Pipeline(
         source=source, view=view, eval_view=EvalView(), batch_size=batch, seed=0,
         mesh=Mesh(np.array(jax.devices()[:1]), ("data",)), threads=threads, workers=workers,
@@ -129,7 +142,8 @@ def variants(folder: pathlib.Path, top: pathlib.Path, batch: int, resize: int) -
             packer.pack({"": sources["files"]})
         sources[name] = open_packed(str(top / name), "")
     for number in (1, 2):
-        made[f"opencv_threads_{number}"] = opencv_threads(folder, number, resize)
+        made[f"opencv_threads_{number}"] = opencv(folder, number, resize, 0)
+        made[f"opencv_batches_{number}"] = opencv(folder, number, resize, batch)
         for name, source in sources.items():
             made[f"{name}_threads_{number}"] = pipeline(source, batch, number, 0, resize)
     for name, source in sources.items():
@@ -142,7 +156,7 @@ def variants(folder: pathlib.Path, top: pathlib.Path, batch: int, resize: int) -
 def measure(
     height: int, width: int, count: int, reads: int, batch: int, resize: int, repeats: int
 ) -> dict[str, object]:
-    """Returns images/s of every variant, and ratios to OpenCV with as many threads."""
+    """Returns images/s of every variant, and ratios to those of OpenCV with as many threads."""
     with tempfile.TemporaryDirectory() as top:
         folder = pathlib.Path(top, "files")
         write_images(folder, height, width, count)
@@ -150,7 +164,7 @@ def measure(
         for run in runs.values():
             run(4 * batch)  # files into memory, processes started
         rates: dict[str, list[float]] = {name: [] for name in runs}
-        cpu: dict[str, list[float]] = {name: [] for name in runs if "threads" in name}
+        cpu: dict[str, list[float]] = {name: [] for name in runs if "workers" not in name}
         for _ in range(repeats):
             for name, run in runs.items():
                 time.sleep(0.5)  # until the others have read as far ahead as they may
@@ -159,9 +173,10 @@ def measure(
                 if name in cpu:
                     cpu[name].append(1e3 * processor / reads)
     ratios = {
-        f"{name}/opencv": np.median(np.divide(rates[name], rates[f"opencv_threads_{name[-1]}"]))
+        f"{name}/{plain}": np.median(np.divide(rates[name], rates[f"{plain}_{name[-1]}"]))
         for name in rates
         if not name.startswith("opencv")
+        for plain in ("opencv_threads", "opencv_batches")
     }
     return {
         "images_per_second": {name: round(float(np.median(r)), 1) for name, r in rates.items()},
@@ -174,12 +189,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--batch", type=int, default=32, help="images in a batch")
+    parser.add_argument("--only", choices=list(SIZES), help="images of this size; default: all")
     parser.add_argument("--resize", type=int, default=0, help="shorter side; 0: as it is")
     given = parser.parse_args()
     cv2.setNumThreads(1)
     found = {
         name: measure(*size, given.batch, given.resize, given.repeats)
         for name, size in SIZES.items()
+        if given.only in (None, name)
     }
     setting = {"crop": CROP, "resize": given.resize, "batch_size": given.batch}
     print(json.dumps(setting | {"cores": os.cpu_count()} | found, indent=2))

@@ -26,6 +26,9 @@ from jaxseg.sharding import over_all
 from jaxseg.views.geometry import EvalView, TrainView
 
 _EVALUATED = 8  # images that a device evaluates at once, at most
+# What a thread reads before it hands over: handing over a batch of a few small images takes a tenth
+# of the time of reading it.
+_IMAGES_TOGETHER, _PIXELS_TOGETHER = 32, 3 << 20
 
 
 def spread(count: int, limit: int | None) -> tuple[int, ...]:
@@ -55,24 +58,29 @@ def _buckets(rows: Iterable[Row], batch_size: int) -> Iterator[Row]:
             yield fill_up(bucket, batch_size)
 
 
-def _in_threads(rows: Rows, start: int, threads: int, ahead: int) -> Iterator[Row]:
+def _in_threads(
+    rows: Rows, start: int, threads: int, ahead: int, together: int = 1
+) -> Iterator[Row]:
     """Yields rows[start:] in order, read by threads that keep `ahead` of them ready.
 
-    Beside those each thread has one in hand, so that none waits for the reader to ask for more.
+    Each thread reads `together` of them at a time. Beside those that are ready each has some in
+    hand, so that none waits for the reader to ask for more.
     """
-    indices = iter(range(start, len(rows)))
+
+    def read(first: int) -> list[Row]:
+        return [rows[index] for index in range(first, min(first + together, len(rows)))]
+
+    firsts = iter(range(start, len(rows), together))
     pool = concurrent.futures.ThreadPoolExecutor(threads)
     try:
         waiting = collections.deque(
-            pool.submit(rows.__getitem__, index)
-            for index in itertools.islice(indices, ahead + threads)
+            pool.submit(read, first)
+            for first in itertools.islice(firsts, -(-ahead // together) + threads)
         )
         while waiting:
-            row = waiting.popleft().result()
-            waiting.extend(
-                pool.submit(rows.__getitem__, index) for index in itertools.islice(indices, 1)
-            )
-            yield row
+            found = waiting.popleft().result()
+            waiting.extend(pool.submit(read, first) for first in itertools.islice(firsts, 1))
+            yield from found
     finally:  # also where the reader stops half-way
         pool.shutdown(wait=False, cancel_futures=True)
 
@@ -202,9 +210,16 @@ class Pipeline:
             partners=self.partners,
         )
 
+    @property
+    def _together(self) -> int:
+        """How many training batches a thread reads before it hands them over."""
+        images = min(_IMAGES_TOGETHER, _PIXELS_TOGETHER // (self.views * self.view.crop**2))
+        return max(1, images * jax.process_count() // self.batch_size)
+
     def _read(self, rows: Rows, start: int = 0) -> Iterator[Row]:
         if not self.workers:
-            return _in_threads(rows, start, self.threads, self.prefetch)
+            together = self._together if isinstance(rows, TrainRows) else 1
+            return _in_threads(rows, start, self.threads, self.prefetch, together)
         # Worker processes read absl flags, which only absl.app parses.
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()

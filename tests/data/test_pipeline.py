@@ -11,7 +11,7 @@ from jaxseg.core import UserError
 from jaxseg.data import pipeline as pipeline_module
 from jaxseg.data import rows as rows_module
 from jaxseg.data.cache import Cached
-from jaxseg.data.pipeline import Pipeline, _placer, spread
+from jaxseg.data.pipeline import Pipeline, _in_threads, _placer, spread
 from jaxseg.data.rows import EvalRows, HostRows, TrainRows, stack
 from jaxseg.data.source import Example
 from jaxseg.data.token_build import build_tokens
@@ -78,6 +78,12 @@ def test_starting_later_gives_the_same_batches():
 @pytest.mark.parametrize("fields", [{"threads": 1, "prefetch": 1}, {"threads": 8}])
 def test_threads_do_not_change_batches(fields):
     assert_same(take(make().batches(0), 5), take(make(**fields).batches(0), 5))
+
+
+@pytest.mark.parametrize("together", [1, 3, 99])
+def test_rows_read_together_come_in_order(together):
+    rows = [{"index": np.array(number)} for number in range(10)]
+    assert list(_in_threads(rows, 1, 2, 4, together)) == rows[1:]
 
 
 def test_batches_of_the_cpu_are_not_copied():
