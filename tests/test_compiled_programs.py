@@ -78,14 +78,13 @@ def test_programs_of_several_devices_are_not_kept():
     def kept(count):
         mesh = jax.make_mesh((count,), ("data",), devices=jax.devices()[:count])
         spread = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
-        name = f"of_{count}_devices"
 
         def added(x):
             return x.sum()
 
-        added.__name__ = name
+        added.__name__ = f"of_{count}_devices"  # names the file
         jax.jit(added, in_shardings=spread).lower(jax.numpy.ones(8)).compile()
-        return any(folder.glob(f"jit_{name}*"))
+        return any(folder.glob(f"jit_{added.__name__}*"))
 
     assert kept(1)
     assert not kept(2)
