@@ -24,10 +24,10 @@ import numpy as np
 from flax import linen as nn
 from jax import lax
 
-from jaxseg.models import resnet
 from jaxseg.models.attention import attend
 from jaxseg.models.norm import batch_norm
 from jaxseg.models.pooling import max_pool
+from jaxseg.models.product import product as narrower_product
 
 Array = jax.Array
 Way = Callable[..., Array]
@@ -60,7 +60,7 @@ def product(x: Array, w: Array) -> Array:
 
 def narrower(x: Array, w: Array) -> Array:
     """A matrix product whose gradient transposes the narrower matrix."""
-    return resnet._product(x, w[0, 0])
+    return narrower_product(x, w[0, 0])
 
 
 def every_second(way: Way) -> Way:

@@ -74,6 +74,10 @@ def _plain_pointwise(width: int, dtype: jnp.dtype, name: str) -> nn.Module:
     return nn.Conv(width, (1, 1), use_bias=False, dtype=dtype, name=name)
 
 
+def _plain_dense(width: int, dtype: jnp.dtype, name: str) -> nn.Module:
+    return nn.Dense(width, dtype=dtype, name=name)
+
+
 def _plain_norm(dtype: jnp.dtype, train: bool, name: str) -> nn.Module:
     return nn.BatchNorm(
         use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype, name=name
@@ -90,6 +94,7 @@ PLAIN = (
     (resnet, "_pointwise", _plain_pointwise),
     (resnet, "batch_norm", _plain_norm),
     (resnet, "max_pool", pool),
+    (vit, "_dense", _plain_dense),
     (vit, "attend", attention),
     (vit, "in_loop", _one_by_one),
 )

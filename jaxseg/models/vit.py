@@ -15,6 +15,7 @@ from flax import struct
 
 from jaxseg.models.attention import attend, attention_weights
 from jaxseg.models.loop import in_loop
+from jaxseg.models.product import dot_general
 
 Array = jax.Array
 
@@ -205,7 +206,7 @@ def _norm(epsilon: float, dtype: jnp.dtype, name: str) -> nn.LayerNorm:
 
 
 def _dense(features: int, dtype: jnp.dtype, name: str) -> nn.Dense:
-    return nn.Dense(features, kernel_init=_INIT, dtype=dtype, name=name)
+    return nn.Dense(features, kernel_init=_INIT, dtype=dtype, name=name, dot_general=dot_general)
 
 
 def resample(table: Array, trained: int, grid: tuple[int, int], how: str) -> Array:
