@@ -15,11 +15,15 @@ def keep() -> None:
     be deleted at any time. Call it before anything is compiled, and after `processes.join`, for it
     starts the devices.
 
-    Where several CPUs work together, simulated ones or processes, nothing is kept: a program read
-    back has forgotten in which order XLA meant it to exchange data, and devices that begin with
-    different exchanges wait for each other for ever (seen with jaxlib 0.10.2).
+    Where several CPUs work together, simulated ones or processes, nothing is kept: of a program
+    that was read back they may begin with different exchanges of data, and then wait for each other
+    for ever (seen with jaxlib 0.10.2).
     """
-    if jax.default_backend() == "cpu" and jax.device_count() > 1:
+    try:
+        several_cpus = jax.default_backend() == "cpu" and jax.device_count() > 1
+    except Exception:  # there is no device: what needs one will say so
+        several_cpus = False
+    if several_cpus:
         jax.config.update("jax_enable_compilation_cache", False)
     elif "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(_folder()))

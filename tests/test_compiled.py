@@ -17,8 +17,8 @@ def files(folder):
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-def run(**environment):
-    subprocess.run([sys.executable, "-c", PROGRAM], env=environment, check=True)
+def run(program=PROGRAM, **environment):
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
 
 
 def test_programs_are_kept_below_the_users_cache(tmp_path):
@@ -39,3 +39,8 @@ def test_nothing_where_several_cpus_work_together(tmp_path):
     named = str(tmp_path / "named")
     run(JAX_PLATFORMS="cpu", JAX_COMPILATION_CACHE_DIR=named, XLA_FLAGS=TWO)
     assert not files(tmp_path)
+
+
+def test_a_missing_device_is_left_to_what_needs_it(tmp_path):
+    program = "from jaxseg import compiled; compiled.keep()"
+    run(program, JAX_PLATFORMS="cuda", XDG_CACHE_HOME=str(tmp_path))
