@@ -120,7 +120,7 @@ CURVES = {
               bank=16_384, dim=64, neighbours=20),
     ),
     "data": (
-        curve(work.permutation, "images", 1_000_000, 1, 1, "N"),
+        curve(work.permutation, "images", 8_000_000, 1, 1, "N"),
         curve(work.listing, "images", 1_000, 1, 1, "N log N"),
         curve(work.headers, "images", 1_000, 1, 1, "N"),
         curve(work.refit, "points", 65_536, 1, 0, "N K D, a batch at a time",
