@@ -18,7 +18,10 @@ def files(folder):
 
 
 def run(program=PROGRAM, **environment):
-    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+    command = [sys.executable, "-c", program]
+    return subprocess.run(
+        command, env=environment, check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
 
 
 def test_programs_are_kept_below_the_users_cache(tmp_path):
@@ -42,5 +45,11 @@ def test_nothing_where_several_cpus_work_together(tmp_path):
 
 
 def test_a_missing_device_is_left_to_what_needs_it(tmp_path):
-    program = "from jaxseg import compiled; compiled.keep()"
-    run(program, JAX_PLATFORMS="cuda", XDG_CACHE_HOME=str(tmp_path))
+    program = """
+import jax
+from jaxseg import compiled
+compiled.keep()
+print(jax.config.jax_compilation_cache_dir)
+"""
+    folder = run(program, JAX_PLATFORMS="cuda", XDG_CACHE_HOME=str(tmp_path))
+    assert folder.startswith(str(tmp_path / "jaxseg"))

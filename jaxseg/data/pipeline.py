@@ -216,9 +216,8 @@ class Pipeline:
         images = min(_IMAGES_TOGETHER, _PIXELS_TOGETHER // (self.views * self.view.crop**2))
         return max(1, images * jax.process_count() // self.batch_size)
 
-    def _read(self, rows: Rows, start: int = 0) -> Iterator[Row]:
+    def _read(self, rows: Rows, start: int = 0, together: int = 1) -> Iterator[Row]:
         if not self.workers:
-            together = self._together if isinstance(rows, TrainRows) else 1
             return _in_threads(rows, start, self.threads, self.prefetch, together)
         # Worker processes read absl flags, which only absl.app parses.
         if not flags.FLAGS.is_parsed():
@@ -230,7 +229,7 @@ class Pipeline:
     def batches(self, start: int = 0) -> Iterator[Batch]:
         """Returns the endless training batches from step `start` on."""
         rows = self._rows()
-        return _ahead(self._read(rows, start), _placer(self.mesh), 1)
+        return _ahead(self._read(rows, start, self._together), _placer(self.mesh), 1)
 
     def stream(self, step: int) -> Stream:
         """Returns the epoch of `step` as a re-iterable stream.
