@@ -6,6 +6,7 @@ people drew of each, and never opens a test image.
 
 import argparse
 import concurrent.futures
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -204,9 +205,20 @@ def train(arguments: argparse.Namespace) -> None:
     workdir, out = (pathlib.Path(x).expanduser() for x in (arguments.workdir, arguments.out))
     _check(arguments, workdir, out)
     images = read_split(arguments.root, arguments.split)
+    # Closing waits for what is being saved, also where training is interrupted.
+    with contextlib.closing(Checkpoints(workdir / "checkpoints", keep=1)) as checkpoints:
+        state = _train(arguments, images, workdir, checkpoints)
+    write_network(out, state.extra["mean"])
+
+
+def _train(
+    arguments: argparse.Namespace,
+    images: Sequence[Drawn],
+    workdir: pathlib.Path,
+    checkpoints: Checkpoints,
+) -> State:
     optimiser = make_optimiser(arguments.steps, arguments.rate)
     step, state = make_step(optimiser), init(optimiser, arguments.seed)
-    checkpoints = Checkpoints(workdir / "checkpoints", keep=1)
     if checkpoints.latest() is not None:
         state, notes = checkpoints.restore(state)
         if notes != _settings(arguments):
@@ -232,8 +244,7 @@ def train(arguments: argparse.Namespace) -> None:
         if done % _SAVE_EVERY == 0 or done == arguments.steps:
             checkpoints.save(state, _settings(arguments))
             write_network(workdir / f"network_{done}.safetensors", state.extra["mean"])
-    checkpoints.close()
-    write_network(out, state.extra["mean"])
+    return state
 
 
 def _check(arguments: argparse.Namespace, workdir: pathlib.Path, out: pathlib.Path) -> None:
