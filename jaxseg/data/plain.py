@@ -31,15 +31,16 @@ _FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended and progressive Huffman codin
 _OTHER_FRAMES = frozenset(range(0xC3, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
-def decode_plain(data: bytes, limit: int, upright: bool = True) -> np.ndarray | None:
+def decode_plain(data: bytes | memoryview, limit: int, upright: bool = True) -> np.ndarray | None:
     """Returns the pixels u8[H W 3] of an image file, given its bytes.
 
     With `upright`, the EXIF orientation is applied. None = the file is damaged, of another kind or
     of more pixels than `limit`, and Pillow is to decide.
     """
-    if not data.startswith(SIGNATURES):
+    start = bytes(data[:8])
+    if not start.startswith(SIGNATURES):
         return None
-    is_jpeg = data.startswith(SIGNATURES[0])
+    is_jpeg = start.startswith(SIGNATURES[0])
     try:
         size, has_metadata = _scan_jpeg(data) if is_jpeg else (_scan_png(data), False)
     except (struct.error, IndexError):  # cut off
@@ -47,8 +48,7 @@ def decode_plain(data: bytes, limit: int, upright: bool = True) -> np.ndarray | 
     if size is None or not 0 < size[0] * size[1] <= limit:
         return None
     try:
-        # simplejpeg raises for all that libjpeg-turbo warns of; Pillow tells what can be used.
-        pixels = simplejpeg.decode_jpeg(data) if is_jpeg else _decode_png(data)
+        pixels = _decode_jpeg(data, size) if is_jpeg else _decode_png(data)
     except (ValueError, cv2.error):
         return None
     if pixels is None or pixels.shape != (*size, 3):
@@ -56,11 +56,23 @@ def decode_plain(data: bytes, limit: int, upright: bool = True) -> np.ndarray | 
     return _turn(pixels, data) if upright and has_metadata else pixels
 
 
-def _decode_png(data: bytes) -> np.ndarray | None:
+def _decode_jpeg(data: bytes | memoryview, size: tuple[int, int]) -> np.ndarray:
+    """Returns the pixels, or raises ValueError for all that libjpeg-turbo warns of.
+
+    Pillow tells then what can be used.
+    """
+    # libjpeg-turbo writes a row that begins at a multiple of 16 or 32 bytes past the processor's
+    # caches, and what cuts a crop from the image would wait for the memory. A byte later it does
+    # not: decoding and cutting a crop of 320 from 480 x 360 takes a tenth less.
+    memory = np.empty(3 * size[0] * size[1] + 1, np.uint8)
+    return simplejpeg.decode_jpeg(data, buffer=memory[1:])
+
+
+def _decode_png(data: bytes | memoryview) -> np.ndarray | None:
     return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
 
 
-def _turn(pixels: np.ndarray, data: bytes) -> np.ndarray:
+def _turn(pixels: np.ndarray, data: bytes | memoryview) -> np.ndarray:
     """Applies the orientation that the metadata states, if they do."""
     orientation = 1
     # Malformed EXIF is common in photographs and says nothing of the pixels.
@@ -73,7 +85,7 @@ def _turn(pixels: np.ndarray, data: bytes) -> np.ndarray:
     return np.ascontiguousarray(pixels[:: -1 if rows else 1, :: -1 if columns else 1])
 
 
-def _scan_jpeg(data: bytes) -> tuple[tuple[int, int] | None, bool]:
+def _scan_jpeg(data: bytes | memoryview) -> tuple[tuple[int, int] | None, bool]:
     """Returns (height, width) of a plain JPEG, else None, and whether it has EXIF or XMP data."""
     size, has_metadata = None, False
     place = 2
@@ -94,7 +106,7 @@ def _scan_jpeg(data: bytes) -> tuple[tuple[int, int] | None, bool]:
         place += 2 + length
 
 
-def _scan_png(data: bytes) -> tuple[int, int] | None:
+def _scan_png(data: bytes | memoryview) -> tuple[int, int] | None:
     """Returns (height, width) of a PNG of 8-bit colours that has all its chunks, and none special.
 
     None = it is not such a file.

@@ -65,7 +65,7 @@ def decode_example(record: bytes, channels: int, labels: bool = True) -> Example
         view = memoryview(record)  # whose parts are no copies
         (length,) = _LENGTH.unpack_from(view)
         start = _LENGTH.size + length
-        header = json.loads(bytes(view[_LENGTH.size : start]))
+        header = json.loads(str(view[_LENGTH.size : start], "utf-8"))
         name = header["name"]
         for what, coding, size in header["blobs"]:
             blob = view[start : start + size]
@@ -103,7 +103,7 @@ def _decodes_to(stored: bytes, coding: str, image: np.ndarray, channels: int) ->
 
 def _decode_image(blob: bytes | memoryview, coding: str, channels: int, name: str) -> np.ndarray:
     if coding in _FILES:
-        return decode_image(bytes(blob), name, channels, upright=_FILES[coding])
+        return decode_image(blob, name, channels, upright=_FILES[coding])
     if coding.startswith(_PIXELS):
         shape = [int(side) for side in coding.split()[1:]]
         return np.frombuffer(blob, np.uint8).reshape(shape)

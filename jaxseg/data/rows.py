@@ -3,7 +3,8 @@
 import dataclasses
 import functools
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -14,6 +15,7 @@ from jaxseg.data.tokens import TokenStore
 from jaxseg.views.geometry import EvalView, TrainView
 
 Row = dict[str, Any]  # NumPy arrays, by the names of the fields of a Batch
+Room = Callable[[tuple[int, ...]], np.ndarray]  # memory u8 of a shape
 
 # JAX takes host arrays that begin at a multiple of this over as they are where the device is the
 # CPU; others it copies.
@@ -49,12 +51,21 @@ def stack(rows: list[Row]) -> Row:
     }
 
 
-def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Returns an uninitialised array in memory that begins where JAX likes it to."""
-    length = math.prod(shape) * dtype.itemsize
+def _aligned(shape: tuple[int, ...]) -> np.ndarray:
+    """Returns an uninitialised array u8 in memory that begins where JAX likes it to."""
+    length = math.prod(shape)
     memory = np.empty(length + _ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % _ALIGNMENT
-    return memory[start : start + length].view(dtype).reshape(shape)
+    return memory[start : start + length].reshape(shape)
+
+
+class _Draw(NamedTuple):
+    """What is drawn of a row before its images are read."""
+
+    image: int  # its index
+    seed: np.uint32
+    shown: list[int]  # the image of each view
+    rng: np.random.Generator  # draws the views
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,26 +93,35 @@ class TrainRows:
     def __getitem__(self, step: int) -> Row:
         local, whole, first = self.host
         start = step * whole + first
-        rows = [self._at(start)]
-        if "image" not in rows[0]:
-            return stack(rows + [self._at(start + place) for place in range(1, local)])
-        # The other images are written where they belong in the batch, rather than copied there.
-        images = _aligned((local, *rows[0]["image"].shape), rows[0]["image"].dtype)
-        images[0] = rows[0]["image"]
-        rows += [self._at(start + place, images[place]) for place in range(1, local)]
+        # All draws before the first image: after each image, whose pixels leave nothing else in the
+        # processor's caches, they would take more than twice as long.
+        draws = [self._draw(*self._at(start + place)) for place in range(local)]
+        images, places = None, iter(range(local))
+
+        def room(shape: tuple[int, ...]) -> np.ndarray:
+            """Where the next image belongs in the batch, rather than copied there later."""
+            nonlocal images
+            if images is None:
+                images = _aligned((local, *shape))
+            return images[next(places)]
+
+        rows = [self._row(draw, room) for draw in draws]
+        if images is None:
+            return stack(rows)
         for row in rows:
             del row["image"]
         return {"image": images} | stack(rows)
 
-    def _at(self, position: int, out: np.ndarray | None = None) -> Row:
+    def _at(self, position: int) -> tuple[int, int]:
+        """Returns the epoch of a position of the run, and the index of the image there."""
         epoch, place = divmod(position, self.images_per_epoch)
-        return self.row(epoch, int(_permutation(self.seed, epoch, len(self.source))[place]), out)
+        return epoch, int(_permutation(self.seed, epoch, len(self.source))[place])
 
-    def row(self, epoch: int, index: int, out: np.ndarray | None = None) -> Row:
-        """Returns image `index` with its views, and those of its partner, of `epoch`.
+    def row(self, epoch: int, index: int) -> Row:
+        """Returns image `index` with its views, and those of its partner, of `epoch`."""
+        return self._row(self._draw(epoch, index))
 
-        The views u8[V crop crop Ch] are written into `out`, if that is given.
-        """
+    def _draw(self, epoch: int, index: int) -> _Draw:
         seed = draw_seed(self.seed, epoch, index)
         rng = np.random.default_rng(seed)
         shown = [index] * self.views
@@ -109,21 +129,24 @@ class TrainRows:
             # Drawn first, so that pairs are the same whether features are cached or not.
             others = self.partners[index]
             shown.append(int(others[rng.integers(len(others))]))
-        row: Row = {"index": np.int32(index), "seed": seed}
+        return _Draw(index, seed, shown, rng)
+
+    def _row(self, draw: _Draw, room: Room = _aligned) -> Row:
+        """Returns the row; the views u8[V crop crop Ch] are written into what `room` gives."""
+        row: Row = {"index": np.int32(draw.image), "seed": draw.seed}
         if self.tokens is None:
-            return row | self._views(shown, rng, out)
-        row["tokens"] = np.stack([self.tokens[number] for number in shown])
+            return row | self._views(draw.shown, draw.rng, room)
+        row["tokens"] = np.stack([self.tokens[number] for number in draw.shown])
         if self.labels and self.source.classes:
-            example = self.source[index]
-            row["label"] = self.view(example.image, example.label, rng).maps
+            example = self.source[draw.image]
+            row["label"] = self.view(example.image, example.label, draw.rng).maps
         return row
 
-    def _views(self, shown: list[int], rng: np.random.Generator, out: np.ndarray | None) -> Row:
+    def _views(self, shown: list[int], rng: np.random.Generator, room: Room) -> Row:
         """Returns the fields drawn from images; a label map is that of the first."""
         examples = {number: self.source[number] for number in dict.fromkeys(shown)}
-        if out is None:
-            channels = examples[shown[0]].image.shape[2]
-            out = np.empty((len(shown), self.view.crop, self.view.crop, channels), np.uint8)
+        channels = examples[shown[0]].image.shape[2]
+        out = room((len(shown), self.view.crop, self.view.crop, channels))
         drawn = [
             self.view(*self._maps(examples[number]), rng, part)
             for number, part in zip(shown, out, strict=True)

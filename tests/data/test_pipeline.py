@@ -16,7 +16,7 @@ from jaxseg.data.rows import EvalRows, HostRows, TrainRows, stack
 from jaxseg.data.source import Example
 from jaxseg.data.token_build import build_tokens
 from jaxseg.data.tokens import TokenStore
-from jaxseg.sharding import make_mesh
+from jaxseg.sharding import make_mesh, over_all
 from jaxseg.views.geometry import EvalView, TrainView
 
 
@@ -86,10 +86,21 @@ def test_rows_read_together_come_in_order(together):
     assert list(_in_threads(rows, 1, 2, 4, together)) == rows[1:]
 
 
-def test_batches_of_the_cpu_are_not_copied():
-    rows = make()._rows()[0]
+def test_images_of_batches_of_the_cpu_are_not_copied():
+    rows = make(view=TrainView(crop=24))._rows()[0]
     batch = _placer(make_mesh(jax.devices()[:1]))(rows)
     assert batch.image.unsafe_buffer_pointer() == rows["image"].ctypes.data
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_arrays_large_and_small_lie_on_the_devices_as_they_were(devices):
+    rows = make(view=TrainView(crop=24))._rows()[0]
+    mesh = make_mesh(jax.devices()[:devices])
+    batch = _placer(mesh)(rows)
+    for name in ("index", "seed", "size", "box", "image", "regions"):
+        placed = getattr(batch, name)
+        assert placed.sharding == over_all(mesh)
+        np.testing.assert_array_equal(placed, rows[name], strict=True)
 
 
 def test_a_reader_that_stops_half_way_leaves_no_threads():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from jaxseg.data import images
 from jaxseg.data.images import MAX_PIXELS, decode_image, read_image
 from jaxseg.data.plain import decode_plain
 
@@ -138,6 +139,14 @@ def test_what_libjpeg_warns_of_is_left_to_pillow():
 def test_fill_bytes_before_a_marker():
     data = encode(Image.fromarray(noise(16, 24, 3)), "JPEG")
     np.testing.assert_array_equal(plain(data[:2] + b"\xff" * 5 + data[2:]), plain(data))
+
+
+@pytest.mark.parametrize("shift", [-1, 0, 1])
+def test_files_of_any_length_are_read_as_a_whole(tmp_path, monkeypatch, shift):
+    data = encode(Image.fromarray(noise(16, 24, 3)), "JPEG")
+    (tmp_path / "a.jpg").write_bytes(data)
+    monkeypatch.setattr(images, "_AT_ONCE", len(data) + shift)
+    assert images._plain_bytes(tmp_path / "a.jpg") == data
 
 
 def test_real_photographs(real_data):
