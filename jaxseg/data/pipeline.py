@@ -28,7 +28,7 @@ from jaxseg.views.geometry import EvalView, TrainView
 _EVALUATED = 8  # images that a device evaluates at once, at most
 # What a thread reads before it hands over: handing over a batch of a few small images takes a tenth
 # of the time of reading it.
-_IMAGES_TOGETHER, _PIXELS_TOGETHER = 32, 3 << 20
+_IMAGES_TOGETHER, _PIXELS_TOGETHER = 64, 6 << 20
 _SMALL = 1 << 12  # bytes of an array that is copied rather than taken over by the device
 
 
