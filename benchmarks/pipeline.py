@@ -48,7 +48,9 @@ from jaxseg.views.geometry import EvalView, TrainView, shorter_side
 SIZES = {"480x360": (360, 480, 512, 2048), "2048x1024": (1024, 2048, 128, 384)}
 CROP = 320
 Run = Callable[[int], tuple[float, float]]  # seconds and processor seconds of a number of images
-AHEAD = 3  # batches that the pipeline keeps ready, beside two for each thread and process
+# What the pipeline keeps ready at most: batches beside two for each thread and process, and images
+# for each thread, which reads so many small ones together, and one thread more.
+AHEAD, TOGETHER = 3, 64
 
 
 def write_images(folder: pathlib.Path, height: int, width: int, count: int) -> None:
@@ -121,7 +123,8 @@ def pipeline(source: Source, batch: int, threads: int, workers: int, resize: int
     ).batches(0)  # fmt: skip
 
     def run(count: int) -> tuple[float, float]:
-        for _ in itertools.islice(batches, AHEAD + 2 * (threads + workers)):
+        ready = AHEAD + 2 * (threads + workers) + TOGETHER * (threads + 1) // batch
+        for _ in itertools.islice(batches, ready):
             pass  # read ahead while the others were measured; they do not count
         began = clocks()
         for placed in itertools.islice(batches, count // batch):
